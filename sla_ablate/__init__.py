@@ -1,0 +1,27 @@
+"""Ablate and reproduce Skip-Layer Attention and its relatives."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sla_ablate.model.config import GPTConfig
+    from sla_ablate.model.gpt import GPT
+    from sla_ablate.patterns import SkipPattern
+
+__version__ = "0.1.0"
+__all__ = ["GPT", "GPTConfig", "SkipPattern"]
+
+# Loaded on first use: `import sla_ablate` must not cost torch's second of start-up.
+_HOME = {
+    "GPT": "sla_ablate.model.gpt",
+    "GPTConfig": "sla_ablate.model.config",
+    "SkipPattern": "sla_ablate.patterns",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

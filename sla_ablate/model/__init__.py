@@ -1,0 +1,1 @@
+"""The model: plain torch, no Lightning, no Hydra."""

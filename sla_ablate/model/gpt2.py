@@ -1,0 +1,67 @@
+"""Hugging Face GPT-2 weights: their names and Conv1D layout on one side, this package's GPT on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sla_ablate.errors import InputError
+from sla_ablate.model.config import GPTConfig
+from sla_ablate.patterns import SkipPattern
+
+if TYPE_CHECKING:
+    from sla_ablate.model.gpt import GPT
+
+CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+"""Stored as [in, out] by GPT-2, as [out, in] by nn.Linear."""
+NOT_WEIGHTS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
+"""Causal masks that old checkpoints carry, and the output layer that is tied to wte."""
+
+
+def load(cls: type[GPT], weights: Mapping[str, Any], pattern: SkipPattern | None = None) -> GPT:
+    """Build a GPT from a dict of tensors or arrays under GPT-2's names, with or without `transformer.`.
+
+    The sizes are read off the shapes; n_head is the pattern's, else heads are 64 wide. The model has the
+    dtype of the weights.
+
+    Raises:
+        InputError: a weight is missing, unknown or of the wrong shape; the message names it.
+    """
+    tensors = {
+        name.removeprefix("transformer."): torch.as_tensor(value)
+        for name, value in weights.items()
+        if not name.endswith(NOT_WEIGHTS)
+    }
+    for name in ("wte.weight", "wpe.weight"):
+        if name not in tensors:
+            raise InputError(f"the weights have no {name!r}, so they are not a GPT-2's")
+    (vocab_size, n_embd), block_size = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
+    config = GPTConfig(
+        n_layer=len({name.split(".")[1] for name in tensors if name.startswith("h.")}),
+        n_head=pattern.n_head if pattern else max(1, n_embd // 64),
+        n_embd=n_embd,
+        block_size=block_size,
+        vocab_size=vocab_size,
+        bias="ln_f.bias" in tensors,
+    )
+    model = cls(config, pattern).to(tensors["wte.weight"].dtype)
+    state = {name: tensor.T if name.endswith(CONV1D) else tensor for name, tensor in tensors.items()}
+    _check_shapes(state, model.state_dict())
+    model.load_state_dict(state)
+    return model
+
+
+def _check_shapes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name in sorted(state.keys() | expected.keys()):
+        if name not in state:
+            raise InputError(f"the weights have no {name!r}")
+        if name not in expected:
+            raise InputError(f"{name!r} is no weight of a GPT-2")
+        if state[name].shape != expected[name].shape:
+            raise InputError(
+                f"{name!r} is {tuple(state[name].shape)} but the model needs {tuple(expected[name].shape)}"
+            )

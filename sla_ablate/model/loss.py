@@ -1,0 +1,102 @@
+"""Cross-entropy of a language model's output layer without ever holding all its logits.
+
+For 8,192 tokens and GPT-2's vocabulary the logits take 1.6 GB in float32, and their gradient as much again. Here
+the output layer and the loss are computed together, a block of tokens at a time, and so is their gradient,
+already in the forward pass: it needs the same probabilities.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -100
+"""Targets that count for nothing: padding."""
+BLOCK = 1024
+"""Tokens whose logits exist at one time."""
+
+
+def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood of every target, for evaluation: no gradient is recorded.
+
+    Args:
+        hidden: final hidden states [N, C].
+        weight: output layer [V, C].
+        targets: [N], `IGNORE` where nothing is to be predicted.
+
+    Returns:
+        [N] in nats, float32 (float64 for float64 hidden states); 0 where ignored.
+    """
+    with torch.no_grad():
+        blocks = zip(hidden.split(BLOCK), targets.split(BLOCK), strict=True)
+        return torch.cat([F.nll_loss(_log_probabilities(h, weight), t, reduction="none") for h, t in blocks])
+
+
+def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy over the targets that are not `IGNORE`, with gradient; equals `F.cross_entropy`.
+
+    Args:
+        hidden: final hidden states [N, C].
+        weight: output layer [V, C], of the same dtype.
+        targets: [N].
+        label_smoothing: weight of the uniform distribution that is mixed into the targets, in [0, 1).
+
+    Returns:
+        Scalar in nats, float32 (float64 for float64 hidden states).
+    """
+    loss: Tensor = _MeanNLL.apply(hidden, weight, targets, label_smoothing)
+    return loss
+
+
+def _log_probabilities(hidden: Tensor, weight: Tensor) -> Tensor:
+    """[N, V], at least float32."""
+    logits = hidden @ weight.T
+    return F.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+class _MeanNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        scored = targets != IGNORE
+        count = scored.sum().clamp(min=1)
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        total = torch.zeros((), dtype=wide, device=hidden.device)
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
+        vocab_size = len(weight)
+        for i in range(0, len(hidden), BLOCK):
+            h, keep = hidden[i : i + BLOCK], scored[i : i + BLOCK, None]
+            target = targets[i : i + BLOCK, None].clamp(min=0)
+            log_p = _log_probabilities(h, weight)
+            nll = -(1 - smoothing) * log_p.gather(1, target)
+            if smoothing:
+                nll -= smoothing * log_p.mean(1, keepdim=True)
+            total += (nll * keep).sum()
+            if grad_hidden is None and grad_weight is None:
+                continue
+            # d nll / d logits = p - smoothed target; 1 / count follows on the small products.
+            grad = log_p.exp_().to(hidden.dtype)
+            grad.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
+            if smoothing:
+                grad -= smoothing / vocab_size
+            grad *= keep
+            if grad_hidden is not None:
+                torch.mm(grad, weight, out=grad_hidden[i : i + BLOCK])
+            if grad_weight is not None:
+                grad_weight += grad.T @ h
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.count, ctx.dtypes = count, (hidden.dtype, weight.dtype)
+        return total / count
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+        factor = grad_loss / ctx.count
+        grad_hidden, grad_weight = (
+            None if grad is None else (grad * factor).to(dtype)
+            for grad, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        )
+        return grad_hidden, grad_weight, None, None
