@@ -1,11 +1,48 @@
 """The typed schema of one run's configuration: what `conf/` may hold, in plain dataclasses.
 
-Light on purpose (no torch): the command line validates whole sweeps with it before anything starts.
+Light on purpose (no torch, no Hydra): the command line validates whole sweeps with it before anything starts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from sla_ablate.errors import InputError, unknown
+from sla_ablate.model.config import GPTConfig
+from sla_ablate.patterns import SkipPattern
+
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+@dataclass
+class ModelConfig:
+    """The shape of the GPT; the vocabulary comes from the tokenizer. See `GPTConfig`."""
+
+    n_layer: int = 6
+    n_head: int = 4
+    n_embd: int = 128
+    block_size: int = 256
+    bias: bool = True
+    dropout: float = 0.0
+
+
+@dataclass
+class PatternConfig:
+    """Which layer each head reads; see `SkipPattern`. A constructor ignores the fields it has no use for."""
+
+    name: str = "baseline"
+    """`baseline`, `sla` (a fixed distance), `window` or `tables`."""
+    distance: int | None = None
+    """n_l, in layers; three quarters of the layers if null, as in the paper (9 of 12)."""
+    heads: int | None = None
+    """n_h, skip heads a layer; three quarters of the heads if null, as in the paper (9 of 12)."""
+    layers: int | None = None
+    """Only the last so many layers carry skip heads; every layer that can if null."""
+    key_source: list[list[int]] | None = None
+    """For `tables`: [n_layer, n_head]."""
+    value_source: list[list[int]] | None = None
+    """For `tables`: [n_layer, n_head]; the keys' if null."""
 
 
 @dataclass
@@ -13,7 +50,7 @@ class DataConfig:
     """Which text a run reads and how it becomes tokens."""
 
     path: str | None = None
-    """A `.txt`, `.jsonl` or `.parquet` file (plain, .gz, .xz or .zst), a folder or a glob; the embedded corpus if null."""
+    """A `.txt`, `.jsonl` or `.parquet` file (plain, .gz, .xz or .zst), a folder or a glob; null: the embedded corpus."""
     tokenizer: str = "bpe"
     """`bpe` (byte-level, trained on the training split) or `bytes`."""
     vocab_size: int = 4096
@@ -26,3 +63,178 @@ class DataConfig:
     """Field or column that names a document; where absent, file name and row do."""
     cache: str = "~/.cache/sla-ablate"
     """Folder of the prepared token shards."""
+
+
+@dataclass
+class OptimConfig:
+    """AdamW, its schedule and its batches; steps are optimizer steps."""
+
+    steps: int = 600
+    batch_size: int = 8
+    """Sequences of block_size tokens in one optimizer step, over all micro-batches and devices."""
+    micro_batches: int = 1
+    """Parts into which a batch is cut to save memory; their gradients are accumulated."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    min_lr: float = 1e-4
+    """Learning rate at the last step."""
+    warmup_steps: int = 60
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    weight_decay: float = 0.1
+    """Of matrices and embeddings; biases and layer norms have none."""
+    grad_clip: float = 1.0
+    """Largest norm of the whole gradient; 0: no clipping."""
+    label_smoothing: float = 0.0
+    """Of the training loss only."""
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how a run is carried out; none of it but the precision changes the result."""
+
+    accelerator: str = "auto"
+    """Lightning's: `auto`, `cpu`, `gpu`."""
+    precision: str = "auto"
+    """Of training: `auto` (bf16 where the processor has the instructions), `bf16` (autocast) or `fp32`."""
+    threads: int = 1
+    """CPU threads of one run."""
+    workers: int = 0
+    """Processes that read batches; 0: the training process does."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    validate_every: int = 0
+    """Steps between validations while training; 0: only the final one."""
+    compile: bool = False
+    """torch.compile the network; worth it on a GPU."""
+
+
+@dataclass
+class RunConfig:
+    """One run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    pattern: PatternConfig = field(default_factory=PatternConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+    """Of the initial weights, the batches and dropout; equal for the runs of a pair."""
+    sweep: str = "default"
+    """Name of the folder that collects the runs to be compared."""
+    output: str = "runs"
+    """Folder of all sweeps."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """From nested plain containers, such as the `config` of a run record."""
+        parts = {f.name: f.default_factory for f in fields(cls)}
+        return cls(
+            **{
+                name: parts[name](**value) if is_dataclass(parts[name]) else value  # type: ignore[operator]
+                for name, value in values.items()
+            }
+        )
+
+    def gpt_config(self, vocab_size: int) -> GPTConfig:
+        """The model's shape with the tokenizer's vocabulary."""
+        m = self.model
+        return GPTConfig(m.n_layer, m.n_head, m.n_embd, m.block_size, vocab_size, m.bias, m.dropout)
+
+    def skip_pattern(self) -> SkipPattern:
+        """The source tables that `pattern` describes for this model."""
+        p, L, H = self.pattern, self.model.n_layer, self.model.n_head
+        distance, heads = self._distance_and_heads()
+        if p.name == "baseline":
+            return SkipPattern.baseline(L, H)
+        if p.name == "sla":
+            return SkipPattern.skip_layer(L, H, distance, heads, p.layers)
+        if p.name == "window":
+            return SkipPattern.window(L, H, distance, heads)
+        if p.name == "tables":
+            if p.key_source is None:
+                raise InputError("pattern=tables needs pattern.key_source, a table [n_layer, n_head]")
+            pattern = SkipPattern.from_tables(p.key_source, p.value_source)
+            if pattern.key_source.shape != (L, H):
+                raise InputError(
+                    f"pattern.key_source is {pattern.n_layer} layers × {pattern.n_head} heads, "
+                    f"the model has {L} × {H}"
+                )
+            return pattern
+        raise unknown("pattern.name", p.name, ("baseline", "sla", "window", "tables"))
+
+    def pattern_label(self) -> str:
+        """The pattern in words, for tables and figures."""
+        p, H = self.pattern, self.model.n_head
+        distance, heads = self._distance_and_heads()
+        last = f", last {p.layers} layers" if p.layers else ""
+        return {
+            "baseline": "baseline",
+            "sla": f"SLA, distance {distance}, {heads} of {H} heads{last}",
+            "window": f"SLA, window {distance}, {heads} of {H} heads",
+        }.get(p.name, p.name)
+
+    def pattern_slug(self) -> str:
+        """The pattern as a piece of a folder's name."""
+        distance, heads = self._distance_and_heads()
+        last = f"-l{self.pattern.layers}" if self.pattern.layers else ""
+        return {
+            "sla": f"sla-d{distance}-h{heads}{last}",
+            "window": f"window-d{distance}-h{heads}",
+        }.get(self.pattern.name, self.pattern.name)
+
+    def _distance_and_heads(self) -> tuple[int, int]:
+        p, m = self.pattern, self.model
+        distance = max(1, round(0.75 * m.n_layer)) if p.distance is None else p.distance
+        heads = max(1, round(0.75 * m.n_head)) if p.heads is None else p.heads
+        return distance, heads
+
+    def check(self) -> None:
+        """Everything that can be known before data are read.
+
+        Raises:
+            InputError: the first value that is not possible, in one line.
+        """
+        m, o, t = self.model, self.optim, self.trainer
+        self.gpt_config(vocab_size=257)
+        self.skip_pattern()
+        at_least = {
+            "optim.steps": (o.steps, 1),
+            "optim.batch_size": (o.batch_size, 1),
+            "optim.micro_batches": (o.micro_batches, 1),
+            "optim.warmup_steps": (o.warmup_steps, 0),
+            "optim.min_lr": (o.min_lr, 0),
+            "optim.weight_decay": (o.weight_decay, 0),
+            "optim.grad_clip": (o.grad_clip, 0),
+            "trainer.threads": (t.threads, 1),
+            "trainer.workers": (t.workers, 0),
+            "trainer.log_every": (t.log_every, 1),
+            "trainer.validate_every": (t.validate_every, 0),
+            "seed": (self.seed, 0),
+        }
+        for name, (value, lowest) in at_least.items():
+            if not value >= lowest:
+                raise InputError(f"{name}={value} is not possible; choose {lowest} or more")
+        if not o.lr > 0 or o.min_lr > o.lr:
+            raise InputError(f"optim.lr={o.lr} is not possible; choose more than 0, and at least min_lr={o.min_lr}")
+        if len(o.betas) != 2 or not all(0 <= beta < 1 for beta in o.betas):
+            raise InputError(f"optim.betas={list(o.betas)} is not possible; choose two numbers from 0 to below 1")
+        if o.batch_size % o.micro_batches:
+            raise InputError(
+                f"optim.micro_batches={o.micro_batches} does not divide optim.batch_size={o.batch_size}"
+            )
+        if o.warmup_steps > o.steps:
+            raise InputError(
+                f"optim.warmup_steps={o.warmup_steps} is more than optim.steps={o.steps}; choose at most that"
+            )
+        if not 0 <= o.label_smoothing < 1:
+            raise InputError(
+                f"optim.label_smoothing={o.label_smoothing} is not possible; choose 0 or more and less than 1"
+            )
+        if t.precision not in PRECISIONS:
+            raise unknown("trainer.precision", t.precision, PRECISIONS)
+        if t.accelerator not in ("auto", "cpu", "gpu"):
+            raise unknown("trainer.accelerator", t.accelerator, ("auto", "cpu", "gpu"))
+        if not self.sweep or "/" in self.sweep or self.sweep.startswith("."):
+            raise InputError(f"sweep={self.sweep!r} is no folder name; choose letters, digits, '-' and '_'")
+        if m.block_size < 2:
+            raise InputError(f"model.block_size={m.block_size} is not possible; choose 2 or more")

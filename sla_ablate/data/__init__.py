@@ -1,0 +1,1 @@
+"""Text to tensors: corpora → tokenizer → token shards → batches."""

@@ -1,0 +1,104 @@
+"""Which files a corpus consists of, and its documents, streamed in a fixed order."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sla_ablate.config import DataConfig
+from sla_ablate.data.formats import COMPRESSIONS, format_suffix, read_file
+from sla_ablate.errors import InputError
+
+EMBEDDED = Path(__file__).parent / "corpus" / "sotu.jsonl.xz"
+_FORMATS = f".txt, .jsonl and .parquet files, plain or {', '.join(COMPRESSIONS)}"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text, the unit that is split, tokenized and scored."""
+
+    id: str
+    text: str
+
+
+def read_documents(config: DataConfig) -> Iterator[Document]:
+    """The corpus's documents in order of file and row; blank ones are skipped.
+
+    Raises:
+        InputError: a file or a row of it cannot be used, or two documents have the same id.
+    """
+    root = corpus_root(config)
+    seen: set[str] = set()
+    for path in source_files(config):
+        name = path.relative_to(root).as_posix()
+        for identity, text in read_file(path, name, config.text_field, config.id_field):
+            if not text or text.isspace():
+                continue
+            if identity in seen:
+                raise InputError(
+                    f"document id {identity!r} occurs again in {path}; ids must be unique: "
+                    f"data.id_field ({config.id_field!r}) must name another field"
+                )
+            seen.add(identity)
+            yield Document(identity, text)
+
+
+def source_files(config: DataConfig) -> list[Path]:
+    """The corpus's files, absolute and sorted; other files in a folder or glob are passed over.
+
+    Raises:
+        InputError: the path does not exist or holds no supported file.
+    """
+    path = _path(config)
+    if path.is_file():
+        if format_suffix(path) is None:
+            raise InputError(f"data.path {config.path!r} is in no supported format; give {_FORMATS}")
+        return [path]
+    if path.is_dir():
+        found = path.rglob("*")
+    elif _is_glob(path):
+        root = corpus_root(config)
+        found = root.glob(str(path.relative_to(root)))
+    else:
+        raise InputError(f"data.path {config.path!r} does not exist{_nearest(path)}")
+    files = sorted({file for file in found if format_suffix(file) is not None and file.is_file()})
+    if not files:
+        raise InputError(f"data.path {config.path!r} holds no supported file; give {_FORMATS}")
+    return files
+
+
+def corpus_root(config: DataConfig) -> Path:
+    """The folder that document ids are relative to: the one given, a file's, or a glob's fixed part."""
+    path = _path(config)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        return path.parent
+    return next(parent for parent in path.parents if not _is_glob(parent))
+
+
+def corpus_name(config: DataConfig) -> str:
+    """A short name of the corpus: its file without suffixes, its folder, or its glob's fixed part."""
+    path = _path(config)
+    if path.is_file():
+        return path.name.removesuffix(format_suffix(path) or "")
+    return corpus_root(config).name
+
+
+def _path(config: DataConfig) -> Path:
+    return EMBEDDED if config.path is None else Path(config.path).expanduser().absolute()
+
+
+def _is_glob(path: Path) -> bool:
+    return any(mark in str(path) for mark in "*?[")
+
+
+def _nearest(path: Path) -> str:
+    """A hint at what exists beside the first missing part of a path."""
+    while not path.parent.is_dir():
+        path = path.parent
+    names = [sibling.name for sibling in path.parent.iterdir()]
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f"; did you mean {str(path.with_name(near[0]))!r}?" if near else ""

@@ -1,0 +1,129 @@
+"""The file formats of a corpus: one file in, its (id, text) rows out, streamed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import lzma
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sla_ablate.errors import InputError, unknown
+
+COMPRESSIONS = (".gz", ".xz", ".zst")
+SUFFIXES = tuple(
+    suffix + compression for suffix in (".txt", ".jsonl", ".parquet") for compression in ("", *COMPRESSIONS)
+)
+
+
+def format_suffix(path: Path) -> str | None:
+    """The one of `SUFFIXES` that a file's name ends with, or None."""
+    return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+
+
+def read_file(path: Path, name: str, text_field: str, id_field: str) -> Iterator[tuple[str, str]]:
+    """The (id, text) rows of one file, in its order.
+
+    A row without an id is called `<name>:<row>`, counted from 1; a text file is one row called `name`.
+
+    Raises:
+        InputError: the file is damaged, a row is malformed or lacks the text field, or text is not
+            Unicode. The message starts with the file and, where there is one, the row.
+    """
+    suffix = format_suffix(path) or ""
+    try:
+        with _open(path) as stream:
+            if suffix.startswith(".txt"):
+                yield name, _decode(stream.read(), path)
+            elif suffix.startswith(".jsonl"):
+                yield from _json_rows(stream, path, name, text_field, id_field)
+            else:
+                # Parquet is read from its end, which a compressed stream cannot do.
+                source = stream if suffix == ".parquet" else io.BytesIO(stream.read())
+                yield from _parquet_rows(source, path, name, text_field, id_field)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _open(path: Path) -> io.BufferedIOBase:
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    if path.suffix == ".xz":
+        return lzma.open(path)
+    if path.suffix == ".zst":
+        # Unlike the zstandard package, this reads all frames and notices a truncated one.
+        import pyarrow
+
+        return io.BufferedReader(pyarrow.input_stream(path, compression="zstd"))
+    return path.open("rb")
+
+
+def _decode(raw: bytes, path: Path, first_line: int = 1) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = first_line + raw.count(b"\n", 0, error.start)
+        raise InputError(
+            f"{path}:{line} is not UTF-8: byte {raw[error.start]:#04x} {error.reason}"
+        ) from error
+
+
+def _json_rows(
+    stream: io.BufferedIOBase, path: Path, name: str, text_field: str, id_field: str
+) -> Iterator[tuple[str, str]]:
+    for number, raw in enumerate(stream, start=1):
+        if raw.isspace():
+            continue
+        where = f"{path}:{number}"
+        line = _decode(raw, path, number)
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where} is not JSON: {error.msg} at column {error.colno}") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{where} holds a JSON {type(row).__name__}; each line must be an object")
+        if text_field not in row:
+            raise unknown(f"{where}: data.text_field", text_field, row)
+        identity, text = _row(row[text_field], row.get(id_field), where, f"{name}:{number}")
+        try:
+            (identity + text).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{where} holds half of a surrogate pair, which is not Unicode text") from error
+        yield identity, text
+
+
+def _parquet_rows(
+    source: io.BufferedIOBase, path: Path, name: str, text_field: str, id_field: str
+) -> Iterator[tuple[str, str]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(source)
+        fields = file.schema_arrow.names
+        if text_field not in fields:
+            raise unknown(f"{path}: data.text_field", text_field, fields)
+        columns = [field for field in (text_field, id_field) if field in fields]
+        number = 0
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
+            texts = batch.column(text_field)
+            ids = batch.column(id_field) if id_field in columns else pyarrow.nulls(len(texts))
+            for text, identity in zip(texts, ids, strict=True):
+                number += 1
+                where = f"{path}:{number}"
+                try:
+                    yield _row(text.as_py(), identity.as_py(), where, f"{name}:{number}")
+                except UnicodeDecodeError as error:
+                    raise InputError(f"{where} is not UTF-8: {error.reason}") from error
+    except pyarrow.ArrowInvalid as error:
+        raise InputError(f"{path} is no readable Parquet file: {error}") from error
+
+
+def _row(text: Any, identity: Any, where: str, fallback: str) -> tuple[str, str]:
+    """One row's id and text; a null text is an empty one."""
+    if not isinstance(text, str | None):
+        raise InputError(f"{where}: the text is of type {type(text).__name__}; it must be a string")
+    return fallback if identity is None else str(identity), text or ""

@@ -1,0 +1,32 @@
+"""How far a pass over the corpus has come, as plain lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_SECONDS = 5.0
+
+
+class Progress:
+    """Counts documents and bytes, and says so every few seconds and at the end."""
+
+    def __init__(self, task: str, log: Callable[[str], object]) -> None:
+        self._task = task
+        self._log = log
+        self._start = self._last = time.monotonic()
+        self._documents = self._bytes = 0
+
+    def add(self, n_bytes: int) -> None:
+        """Count one document."""
+        self._documents += 1
+        self._bytes += n_bytes
+        if time.monotonic() - self._last > _SECONDS:
+            self.report()
+
+    def report(self) -> None:
+        """Say how far it has come."""
+        self._last = time.monotonic()
+        megabytes = self._bytes / 1e6
+        rate = megabytes / max(self._last - self._start, 1e-9)
+        self._log(f"{self._task}: {self._documents:,} documents, {megabytes:,.1f} MB, {rate:.1f} MB/s")

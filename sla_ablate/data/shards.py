@@ -1,0 +1,283 @@
+"""Token shards: a corpus tokenized once, checked whenever it is opened, memory-mapped by every run.
+
+A cache folder holds `train.bin` and `validation.bin` (each document's tokens, then end of text), the
+`tokenizer.json` that made them, `documents.parquet` (one row a document) and `manifest.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sla_ablate.config import DataConfig
+from sla_ablate.data.corpora import Document, corpus_name, corpus_root, read_documents, source_files
+from sla_ablate.data.progress import Progress
+from sla_ablate.data.tokenizers import (
+    BytePairTokenizer,
+    ByteTokenizer,
+    Tokenizer,
+    load_tokenizer,
+    token_dtype,
+)
+from sla_ablate.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+SPLITS = ("train", "validation")
+_BATCH_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class TokenShards:
+    """A prepared corpus."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    tokenizer: Tokenizer
+    train: np.memmap[Any, Any]
+    """Tokens of the training split, [N], read-only."""
+    validation: np.memmap[Any, Any]
+    """Tokens of the validation split, [N], read-only."""
+
+    @classmethod
+    def open(cls, folder: Path) -> TokenShards:
+        """Check and map a prepared folder.
+
+        Raises:
+            InputError: a file is missing, truncated or altered, or of another schema version.
+        """
+        manifest = _read_manifest(folder)
+        for name, expected in manifest["files"].items():
+            _check_file(folder / name, expected)
+        dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
+        train, validation = (np.memmap(folder / f"{split}.bin", dtype, mode="r") for split in SPLITS)
+        return cls(folder, manifest, load_tokenizer(folder / "tokenizer.json"), train, validation)
+
+    @property
+    def digest(self) -> str:
+        """The identity of the data, 12 hex digits: the same tokens and tokenizer have the same, anywhere."""
+        contents = [
+            self.manifest["tokenizer_fingerprint"],
+            *(self.manifest["files"][f"{split}.bin"]["sha256"] for split in SPLITS),
+        ]
+        return hashlib.sha256(" ".join(contents).encode()).hexdigest()[:12]
+
+    def documents(self, split: str) -> pd.DataFrame:
+        """One row a document of a split, in shard order.
+
+        Columns: `id`, `split`, `tokens` (without end of text), `bytes` (of UTF-8), `words` (between
+        blanks), and `start`, the offset of its first token in the shard.
+        """
+        import pandas as pd
+
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
+        table = pd.read_parquet(self.folder / "documents.parquet", filters=[("split", "==", split)])
+        table["start"] = (table["tokens"] + 1).cumsum() - (table["tokens"] + 1)
+        return table
+
+
+def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenShards:
+    """Tokenize a corpus into its cache folder, or open the folder if that has been done.
+
+    Safe to call from several processes at once: one prepares, the others wait and reuse.
+
+    Raises:
+        InputError: an option or the corpus cannot be used, or the folder's contents are damaged.
+    """
+    if config.tokenizer not in ("bpe", "bytes"):
+        raise unknown("data.tokenizer", config.tokenizer, ("bpe", "bytes"))
+    if not 0 < config.validation_fraction < 1:
+        raise InputError(
+            f"data.validation_fraction {config.validation_fraction} is out of range; choose between 0 and 1"
+        )
+    folder = _cache_folder(config)
+    if not folder.exists():
+        from filelock import FileLock
+
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"data.cache {config.cache!r} cannot be made: {error.strerror}") from error
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                _prepare_locked(config, folder, log)
+    return TokenShards.open(folder)
+
+
+def split_of(document_id: str, validation_fraction: float) -> str:
+    """The split of a document: by its id alone, whatever else the corpus holds."""
+    draw = int.from_bytes(hashlib.sha256(document_id.encode()).digest()[:8], "big") / 2**64
+    return "validation" if draw < validation_fraction else "train"
+
+
+def _cache_folder(config: DataConfig) -> Path:
+    options = asdict(config)
+    del options["path"], options["cache"]
+    if config.tokenizer == "bytes":
+        del options["vocab_size"]
+    root = str(corpus_root(config))  # document ids are relative to it
+    stats = [(str(file), file.stat()) for file in source_files(config)]
+    sources = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+    key = json.dumps([SCHEMA, options, root, sources], sort_keys=True)
+    name = re.sub(r"[^\w.-]+", "-", corpus_name(config), flags=re.ASCII)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return Path(config.cache).expanduser().absolute() / f"{name}-{config.tokenizer}-{digest}"
+
+
+def _prepare_locked(config: DataConfig, folder: Path, log: Callable[[str], object]) -> None:
+    """Write beside the target and rename, so that the target is whole or absent."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    partial.mkdir()
+    try:
+        _write(config, partial, log)
+        for path in (*partial.iterdir(), partial):
+            _fsync(path)
+        partial.rename(folder)
+        _fsync(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    log(f"prepared {folder}")
+
+
+def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tokenizer: Tokenizer = ByteTokenizer()
+    if config.tokenizer == "bpe":
+        tokenizer = BytePairTokenizer.train(_training_texts(config, log), config.vocab_size)
+    tokenizer.save(folder / "tokenizer.json")
+
+    dtype = token_dtype(tokenizer.vocab_size)
+    end_of_text = np.array([tokenizer.end_of_text], dtype)
+    counts = {split: Counter(documents=0, tokens=0, bytes=0, words=0) for split in SPLITS}
+    progress = Progress("tokenizing", log)
+    count = pa.int64()
+    schema = pa.schema(dict(id=pa.string(), split=pa.string(), tokens=count, bytes=count, words=count))
+    with ExitStack() as stack:
+        shards = {split: stack.enter_context((folder / f"{split}.bin").open("wb")) for split in SPLITS}
+        table = stack.enter_context(pq.ParquetWriter(folder / "documents.parquet", schema))
+        for batch in _batches(read_documents(config)):
+            rows = []
+            for document, tokens in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
+                split = split_of(document.id, config.validation_fraction)
+                size = dict(
+                    tokens=len(tokens), bytes=len(document.text.encode()), words=len(document.text.split())
+                )
+                shards[split].write(tokens.tobytes() + end_of_text.tobytes())
+                counts[split].update(documents=1, **size)
+                rows.append(dict(id=document.id, split=split, **size))
+                progress.add(size["bytes"])
+            table.write_table(pa.Table.from_pylist(rows, schema))
+    progress.report()
+    _check_splits({split: counts[split]["documents"] for split in SPLITS}, config)
+
+    manifest = {
+        "schema": SCHEMA,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "vocab_size": tokenizer.vocab_size,
+        "end_of_text": tokenizer.end_of_text,
+        "dtype": dtype.name,
+        "splits": counts,
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for path in sorted(folder.iterdir())
+        },
+        "sources": [path.relative_to(corpus_root(config)).as_posix() for path in source_files(config)],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _training_texts(config: DataConfig, log: Callable[[str], object]) -> Iterator[str]:
+    progress = Progress("reading the training split", log)
+    documents: Counter[str] = Counter()
+    for document in read_documents(config):
+        split = split_of(document.id, config.validation_fraction)
+        documents[split] += 1
+        if split == "train":
+            progress.add(len(document.text.encode()))
+            yield document.text
+    progress.report()
+    _check_splits(documents, config)
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Documents in lists of some megabytes: enough to tokenize in parallel, little to hold."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _check_splits(documents: Mapping[str, int], config: DataConfig) -> None:
+    total = sum(documents.values())
+    for split in SPLITS:
+        if not documents[split]:
+            raise InputError(
+                f"the {split} split is empty: the corpus has {total} documents and data.validation_fraction "
+                f"is {config.validation_fraction}; change the fraction or give more documents"
+            )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise _damaged(path, "is missing") from error
+    except ValueError as error:
+        raise _damaged(path, "is truncated or altered") from error
+    if manifest["schema"] != SCHEMA:
+        raise _damaged(path, f"is of schema {manifest['schema']}, not {SCHEMA}")
+    return manifest
+
+
+def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise _damaged(path, "is missing")
+    if (size := path.stat().st_size) != expected["bytes"]:
+        problem = "is truncated" if size < expected["bytes"] else "was altered"
+        raise _damaged(path, f"{problem}: it has {size} bytes, not {expected['bytes']}")
+    if _sha256(path) != expected["sha256"]:
+        raise _damaged(path, "was altered: its sha256 is not the manifest's")
+
+
+def _damaged(path: Path, problem: str) -> InputError:
+    return InputError(f"{path} {problem}; delete the folder {path.parent} to have it prepared again")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

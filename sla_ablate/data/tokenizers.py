@@ -1,0 +1,155 @@
+"""Text to token ids and back: byte-level BPE and raw bytes behind one interface.
+
+Both are lossless for any Unicode text, and in both end of text is the last id, which no text encodes to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sla_ablate.errors import InputError
+
+END_OF_TEXT = "<|endoftext|>"
+
+# The tokenizers library encodes on all cores; a forked child has no such threads and would wait for them for
+# ever. Left to itself the library notices, before 0.23 with a warning. So: parallel here, serial in a child.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.register_at_fork(after_in_child=lambda: os.environ.__setitem__("TOKENIZERS_PARALLELISM", "false"))
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest of little-endian uint16 and uint32 that holds every id."""
+    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+
+
+class Tokenizer(ABC):
+    """What every tokenizer offers."""
+
+    vocab_size: int
+    """Number of ids, end of text included."""
+
+    @property
+    def end_of_text(self) -> int:
+        """The id that separates documents."""
+        return self.vocab_size - 1
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of what determines the ids, independent of the file's layout."""
+        return hashlib.sha256(json.dumps(self._definition(), sort_keys=True).encode()).hexdigest()
+
+    @abstractmethod
+    def encode_batch(self, texts: list[str]) -> list[npt.NDArray[Any]]:
+        """The ids [T] of each text, in `token_dtype`, without end of text."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids [T]; end of text reads "<|endoftext|>", broken UTF-8 gives U+FFFD."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write a JSON file that `load_tokenizer` reads."""
+
+    @abstractmethod
+    def _definition(self) -> dict[str, Any]: ...
+
+
+class ByteTokenizer(Tokenizer):
+    """UTF-8 bytes as ids 0 to 255."""
+
+    vocab_size = 257
+
+    def encode_batch(self, texts: list[str]) -> list[npt.NDArray[Any]]:
+        """See `Tokenizer`."""
+        dtype = token_dtype(self.vocab_size)
+        return [np.frombuffer(text.encode(), dtype=np.uint8).astype(dtype) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """See `Tokenizer`."""
+        pieces = (END_OF_TEXT.encode() if i == self.end_of_text else bytes([i]) for i in ids)
+        return b"".join(pieces).decode(errors="replace")
+
+    def save(self, path: Path) -> None:
+        """See `Tokenizer`."""
+        path.write_text(json.dumps(self._definition()))
+
+    def _definition(self) -> dict[str, Any]:
+        return {"type": "bytes"}
+
+
+class BytePairTokenizer(Tokenizer):
+    """Byte-level BPE with GPT-2's pre-tokenizer; its file is in the Hugging Face tokenizers format."""
+
+    def __init__(self, backend: Any) -> None:
+        """Wrap a `tokenizers.Tokenizer` whose last id is end of text."""
+        backend.encode_special_tokens = True  # "<|endoftext|>" in a text is text; not kept in the file
+        self._backend = backend
+        self.vocab_size = backend.get_vocab_size()
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> BytePairTokenizer:
+        """Learn a vocabulary of exactly `vocab_size` tokens; the same texts always give the same one.
+
+        Raises:
+            InputError: fewer tokens than the 256 bytes and end of text, or more than the texts allow.
+        """
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import decoders, models, pre_tokenizers, trainers
+
+        minimum = ByteTokenizer.vocab_size
+        if vocab_size < minimum:
+            raise InputError(
+                f"data.vocab_size {vocab_size} is too small; a BPE vocabulary has at least {minimum}"
+            )
+        backend = Backend(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size - 1,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts, trainer)
+        backend.add_special_tokens([END_OF_TEXT])
+        if backend.get_vocab_size() < vocab_size:
+            raise InputError(
+                f"data.vocab_size {vocab_size} is more than the training text allows; "
+                f"choose from {minimum} to {backend.get_vocab_size()}"
+            )
+        return cls(backend)
+
+    def encode_batch(self, texts: list[str]) -> list[npt.NDArray[Any]]:
+        """See `Tokenizer`."""
+        dtype = token_dtype(self.vocab_size)
+        return [np.array(encoding.ids, dtype=dtype) for encoding in self._backend.encode_batch_fast(texts)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """See `Tokenizer`."""
+        text: str = self._backend.decode([int(i) for i in ids], skip_special_tokens=False)
+        return text
+
+    def save(self, path: Path) -> None:
+        """See `Tokenizer`."""
+        self._backend.save(str(path))
+
+    def _definition(self) -> dict[str, Any]:
+        model = json.loads(self._backend.to_str())["model"]
+        return {"type": "bpe", "vocab": model["vocab"], "merges": model["merges"]}
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer that `Tokenizer.save` wrote to `path`."""
+    if json.loads(path.read_text()).get("type") == "bytes":
+        return ByteTokenizer()
+    from tokenizers import Tokenizer as Backend
+
+    return BytePairTokenizer(Backend.from_file(str(path)))

@@ -1,0 +1,266 @@
+"""Hydra's side: from overrides to checked configurations, and through Hydra's launchers to runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import sla_ablate
+from sla_ablate.config import RunConfig
+from sla_ablate.data.shards import TokenShards, prepare
+from sla_ablate.errors import InputError, unknown
+from sla_ablate.runs import Identity, identify, read_record
+from sla_ablate.supervise import carry_out, run_folder
+
+LAUNCHERS = {"local": "joblib", "joblib": "joblib"}
+"""Launchers that need an extra of the package: its name, and of the Hydra plugin hydra_<name>_launcher."""
+
+
+def data_root() -> Path:
+    """The folder that holds `conf/` and `experiments/`: inside an installed package, or the checkout."""
+    package = Path(sla_ablate.__file__).parent
+    installed = package / "_data"
+    return installed if installed.is_dir() else package.parent
+
+
+def parallel_runs(threads: int) -> int:
+    """How many runs of so many threads the cores of this process can hold at a time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+# At import, so that a launcher's worker processes know them too.
+OmegaConf.register_new_resolver("parallel_runs", parallel_runs, replace=True)
+ConfigStore.instance().store(name="schema", node=RunConfig)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One checked run of a plan."""
+
+    config: RunConfig
+    identity: Identity
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for: different runs, each once."""
+
+    runs: list[Run]
+    asked: int
+    """Runs asked for; more than there are where a pattern ignores an option that was swept."""
+
+
+def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
+    """Compose and check every run that the overrides ask for, and prepare its data; starts nothing.
+
+    Raises:
+        InputError: some override or value cannot be used; one line a fault.
+    """
+    configs = compose_all(overrides, multirun)
+    faults: dict[str, None] = {}
+    for config in configs:
+        try:
+            config.check()
+        except InputError as error:
+            faults[str(error)] = None
+    _raise(faults)
+    shards: dict[str, TokenShards] = {}
+    for config in configs:
+        key = repr(config.data)
+        if key not in shards:
+            shards[key] = prepare(config.data)
+        try:
+            _check_block_size(config, shards[key])
+        except InputError as error:
+            faults[str(error)] = None
+    _raise(faults)
+    runs = [Run(config, identify(config, shards[repr(config.data)].digest)) for config in configs]
+    return Plan(list({run_folder(run.config, run.identity): run for run in runs}.values()), len(runs))
+
+
+def _raise(faults: dict[str, None]) -> None:
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+def _check_block_size(config: RunConfig, shards: TokenShards) -> None:
+    tokens, block_size = len(shards.train), config.model.block_size
+    if block_size >= tokens:
+        raise InputError(
+            f"model.block_size={block_size} is longer than the training split of {tokens} tokens; "
+            f"choose at most {tokens - 1}"
+        )
+
+
+def compose_all(overrides: Sequence[str], multirun: bool = False) -> list[RunConfig]:
+    """The configurations of a command line: one, or every cell of the multirun.
+
+    Raises:
+        InputError: an override names something that does not exist, or a value of the wrong type.
+    """
+    with _composer() as compose, _one_line():
+        checker = _OverrideChecker(compose)
+        for override in _parse(overrides):
+            checker.check(override)
+        full = compose(overrides, multirun)
+        swept = full.hydra.sweeper.get("params") or {}
+        if not multirun and full.hydra.mode != RunMode.MULTIRUN:
+            return [_typed(full)]
+        cells = [f"{key}={value}" for key, value in swept.items()] + list(overrides)
+        for override in _parse(cells[: len(swept)]):
+            checker.check(override)
+        (batch,) = BasicSweeper.split_arguments(_parse(cells), max_batch_size=None)
+        return [_typed(compose(cell)) for cell in batch]
+
+
+def launch(overrides: Sequence[str], multirun: bool) -> None:
+    """Hand a checked command line to Hydra: its sweeper, its launcher, `run_cell` for every cell."""
+    hydra_main([*(["--multirun"] if multirun else []), *overrides])
+
+
+def hydra_main(arguments: Sequence[str]) -> None:
+    """Hydra's own command line over the project's configuration."""
+    sys.argv = ["sla-ablate", *arguments]
+    main = hydra.main(config_path=str(data_root() / "conf"), config_name="config", version_base="1.3")
+    main(run_cell)()
+
+
+def describe() -> str:
+    """Groups with their choices, and every key with its default value."""
+    with _composer() as compose:
+        loader = GlobalHydra.instance().config_loader()
+        groups = {
+            group: sorted(loader.get_group_options(group, results_filter=ObjectType.CONFIG))
+            for group in loader.list_groups("")
+            if group != "hydra"
+        }
+        config = _typed(compose([]))
+    lines = ["groups (GROUP=NAME):", *(f"  {group}: {', '.join(names)}" for group, names in groups.items())]
+    return "\n".join([*lines, "", "keys (KEY=VALUE) and their defaults:", _indent(OmegaConf.to_yaml(OmegaConf.structured(config)))])
+
+
+def _indent(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.splitlines())
+
+
+def run_cell(config: DictConfig) -> None:
+    """Hydra's task: identify the run and carry it out in a process of its own."""
+    run_config = _typed(config)
+    carry_out(run_config, identify(run_config, prepare(run_config.data).digest))
+
+
+def states(runs: Sequence[Run]) -> list[str]:
+    """The recorded state of each run; `waiting` where it has none."""
+    records = [read_record(run_folder(run.config, run.identity)) for run in runs]
+    return [record["state"] if record else "waiting" for record in records]
+
+
+def _typed(config: DictConfig) -> RunConfig:
+    """A composed configuration as dataclasses; unknown keys were rejected before."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    values.pop("hydra", None)
+    return RunConfig.from_dict({str(key): value for key, value in values.items()})
+
+
+class _composer:
+    """Hydra's composition of the project's configuration, as a context."""
+
+    def __enter__(self) -> Any:
+        GlobalHydra.instance().clear()
+        self._context = hydra.initialize_config_dir(str(data_root() / "conf"), version_base="1.3")
+        self._context.__enter__()
+        return self.compose
+
+    def compose(self, overrides: Sequence[str], multirun: bool = False) -> DictConfig:
+        mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        loader = GlobalHydra.instance().config_loader()
+        config: DictConfig = loader.load_configuration("config", list(overrides), run_mode=mode)
+        return config
+
+    def __exit__(self, *exception: object) -> None:
+        self._context.__exit__(*exception)
+        GlobalHydra.instance().clear()
+
+
+class _OverrideChecker:
+    """Names that an override may have; Hydra's own messages take ten lines, or none for `+typo=1`."""
+
+    def __init__(self, compose: Any) -> None:
+        self.loader = GlobalHydra.instance().config_loader()
+        self.keys = list(_flat_keys(OmegaConf.structured(RunConfig)))
+        self.groups = [g for g in self.loader.list_groups("") if g != "hydra"]
+
+    def check(self, override: Override) -> None:
+        key = override.key_or_group
+        if key == "hydra/launcher":
+            self._check_launcher(override)
+        if key.startswith("hydra"):
+            return
+        if override.is_delete():
+            raise InputError(f"{override.input_line!r} deletes an option; give it a value instead")
+        if key in self.groups:
+            options = self.loader.get_group_options(key, results_filter=ObjectType.CONFIG)
+            for value in _values(override):
+                if value not in (None, *options):
+                    raise unknown(key, value, sorted(options))
+        elif key not in self.keys:
+            raise unknown("option", key, [*self.groups, *self.keys])
+
+    def _check_launcher(self, override: Override) -> None:
+        options = self.loader.get_group_options("hydra/launcher", results_filter=ObjectType.CONFIG)
+        for value in _values(override):
+            extra = LAUNCHERS.get(value)
+            if extra and importlib.util.find_spec(extra) is None:
+                raise InputError(f"hydra/launcher={value} needs an extra; run: pip install 'sla-ablate[{extra}]'")
+            if value not in options:
+                raise unknown("hydra/launcher", value, sorted(set(options)))
+
+
+def _values(override: Override) -> list[Any]:
+    if override.is_sweep_override():
+        return list(override.sweep_iterator())
+    return [override.value()]
+
+
+def _flat_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in config:
+        yield f"{prefix}{key}"
+        if isinstance(config._get_node(key), DictConfig):
+            yield from _flat_keys(config[key], f"{prefix}{key}.")
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    return list(OverridesParser.create().parse_overrides(list(overrides)))
+
+
+class _one_line:
+    """Turns Hydra's and OmegaConf's errors into an InputError of one line."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, HydraException | OmegaConfBaseException):
+            return
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+        raise InputError(f"{key}: {lines[0]}" if key else " ".join(lines[:2])) from error

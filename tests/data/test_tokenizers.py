@@ -1,0 +1,122 @@
+import hashlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sla_ablate.data.tokenizers import (
+    END_OF_TEXT,
+    BytePairTokenizer,
+    ByteTokenizer,
+    load_tokenizer,
+    token_dtype,
+)
+from sla_ablate.errors import InputError
+
+TEXTS = ["the nation and the Union, the state of the nation", "of the people, by the people", "naïve año"] * 3
+BPE = BytePairTokenizer.train(TEXTS, 290)
+UNICODE = st.text() | st.lists(st.sampled_from([END_OF_TEXT, "the", " ", "\r\n", "\0", "é", "🙂", "|>"])).map(
+    "".join
+)
+
+
+@pytest.mark.parametrize("tokenizer", [BPE, ByteTokenizer()], ids=["bpe", "bytes"])
+@given(texts=st.lists(UNICODE, max_size=4))
+def test_any_text_survives_the_round_trip(tokenizer, texts):
+    encoded = tokenizer.encode_batch(texts)
+    assert [tokenizer.decode(ids) for ids in encoded] == texts
+    assert all((ids < tokenizer.end_of_text).all() for ids in encoded)
+    assert all(ids.dtype == np.uint16 and ids.ndim == 1 for ids in encoded)
+
+
+def test_bytes_are_ids():
+    (ids,) = ByteTokenizer().encode_batch(["aé"])
+    assert ids.tolist() == [97, 0xC3, 0xA9]
+    assert (ByteTokenizer().vocab_size, ByteTokenizer().end_of_text) == (257, 256)
+    assert ByteTokenizer().decode([97, 256, 0xC3]) == f"a{END_OF_TEXT}\ufffd"
+
+
+def test_bpe_has_exactly_the_vocabulary_asked_for():
+    assert BPE.vocab_size == 290
+    assert BPE.end_of_text == 289
+    assert BPE.decode([289]) == END_OF_TEXT
+    used = {int(i) for ids in BPE.encode_batch(TEXTS) for i in ids}
+    assert max(used) >= 256  # merges are used
+
+
+def test_first_merge_is_the_most_frequent_pair():
+    words = ["low"] * 5 + ["lower"] * 2 + ["newest"] * 6 + ["west"] * 9
+    pairs = Counter(pair for word in words for pair in itertools.pairwise(word))
+    (best, count), (_, second) = pairs.most_common(2)
+    assert count > second  # no tie
+    assert BytePairTokenizer.train(words, 258).decode([256]) == "".join(best)
+
+
+def test_no_space_is_added_and_words_keep_their_leading_space():
+    tokenizer = BytePairTokenizer.train(["a nation"] * 9, 263)  # all that the text allows
+    with_space, without = tokenizer.encode_batch([" nation", "nation"])
+    assert len(with_space) == 1  # one token, so the space was part of the word in training
+    assert tokenizer.decode(without) == "nation"
+
+
+def test_training_is_deterministic_across_processes_and_threads():
+    program = (
+        "from sla_ablate.data.tokenizers import BytePairTokenizer as T\n"
+        f"print(T.train({TEXTS!r}, 290).fingerprint)"
+    )
+    for threads in "1", "4":
+        environment = os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}
+        output = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+        assert output.strip() == BPE.fingerprint
+
+
+def test_vocabulary_limits():
+    with pytest.raises(InputError, match=r"vocab_size 256 is too small.* at least 257"):
+        BytePairTokenizer.train(TEXTS, 256)
+    assert BytePairTokenizer.train(["abab"], 257).vocab_size == 257
+    with pytest.raises(InputError, match=r"vocab_size 300 is more .* choose from 257 to 259"):
+        BytePairTokenizer.train(["abab"], 300)  # "ab" and "abab" are all there is to merge
+    assert BytePairTokenizer.train(["abab"], 259).vocab_size == 259
+
+
+@pytest.mark.parametrize("tokenizer", [BPE, ByteTokenizer()], ids=["bpe", "bytes"])
+def test_save_and_load(tmp_path, tokenizer):
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    loaded = load_tokenizer(path)
+    assert (loaded.vocab_size, loaded.fingerprint) == (tokenizer.vocab_size, tokenizer.fingerprint)
+    text = f"the nation {END_OF_TEXT} año"
+    assert loaded.encode_batch([text])[0].tolist() == tokenizer.encode_batch([text])[0].tolist()
+
+
+def test_fingerprint_tells_vocabularies_apart():
+    others = [BytePairTokenizer.train(TEXTS, 289), BytePairTokenizer.train(TEXTS[:3] + ["xyz"] * 9, 290)]
+    prints = {tokenizer.fingerprint for tokenizer in [BPE, ByteTokenizer(), *others]}
+    assert len(prints) == 4
+    assert all(len(bytes.fromhex(print_)) == hashlib.sha256().digest_size for print_ in prints)
+
+
+def test_ids_beyond_uint16():
+    assert token_dtype(2**16) == np.uint16
+    assert token_dtype(2**16 + 1) == np.uint32
+
+
+def test_a_forked_child_encodes_without_warning_or_deadlock(capfd):
+    BPE.encode_batch(TEXTS)  # starts the library's threads
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's own warning about forking a threaded process
+        child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # ends a deadlock
+        BPE.encode_batch(TEXTS)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert capfd.readouterr().err == ""
