@@ -29,6 +29,7 @@ from sla_ablate.errors import InputError, unknown
 from sla_ablate.runs import Identity, identify, read_record
 from sla_ablate.supervise import carry_out, run_folder
 
+OPTIONAL_GROUPS = ("experiment", "scale")
 LAUNCHERS = {"local": "joblib", "joblib": "joblib"}
 """Launchers that need an extra of the package: its name, and of the Hydra plugin hydra_<name>_launcher."""
 
@@ -117,12 +118,17 @@ def compose_all(overrides: Sequence[str], multirun: bool = False) -> list[RunCon
         InputError: an override names something that does not exist, or a value of the wrong type.
     """
     with _composer() as compose, _one_line():
-        checker = _OverrideChecker(compose)
-        for override in _parse(overrides):
+        checker = _OverrideChecker()
+        parsed = _parse(overrides)
+        for override in parsed:
             checker.check(override)
-        full = compose(overrides, multirun)
+        # An experiment may ask for a multirun; compose without the sweeps to learn that.
+        full = compose([o.input_line for o in parsed if not o.is_sweep_override()], multirun)
         swept = full.hydra.sweeper.get("params") or {}
         if not multirun and full.hydra.mode != RunMode.MULTIRUN:
+            for override in parsed:
+                if override.is_sweep_override():
+                    raise InputError(f"{override.input_line!r} has several values; add -m to run each of them")
             return [_typed(full)]
         cells = [f"{key}={value}" for key, value in swept.items()] + list(overrides)
         for override in _parse(cells[: len(swept)]):
@@ -204,10 +210,10 @@ class _composer:
 class _OverrideChecker:
     """Names that an override may have; Hydra's own messages take ten lines, or none for `+typo=1`."""
 
-    def __init__(self, compose: Any) -> None:
+    def __init__(self) -> None:
         self.loader = GlobalHydra.instance().config_loader()
-        self.keys = list(_flat_keys(OmegaConf.structured(RunConfig)))
         self.groups = [g for g in self.loader.list_groups("") if g != "hydra"]
+        self.keys = [k for k in _flat_keys(OmegaConf.structured(RunConfig)) if k not in self.groups]
 
     def check(self, override: Override) -> None:
         key = override.key_or_group
@@ -219,11 +225,13 @@ class _OverrideChecker:
             raise InputError(f"{override.input_line!r} deletes an option; give it a value instead")
         if key in self.groups:
             options = self.loader.get_group_options(key, results_filter=ObjectType.CONFIG)
+            allowed = [*sorted(options), *(["null"] if key in OPTIONAL_GROUPS else [])]
             for value in _values(override):
-                if value not in (None, *options):
-                    raise unknown(key, value, sorted(options))
+                if ("null" if value is None else value) not in allowed:
+                    raise unknown(key, value, allowed)
         elif key not in self.keys:
-            raise unknown("option", key, [*self.groups, *self.keys])
+            section = [k for k in self.keys if k.startswith(key.split(".")[0] + ".")]
+            raise unknown("option", key, section or [*self.groups, *(k for k in self.keys if "." not in k)])
 
     def _check_launcher(self, override: Override) -> None:
         options = self.loader.get_group_options("hydra/launcher", results_filter=ObjectType.CONFIG)
@@ -249,7 +257,16 @@ def _flat_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
-    return list(OverridesParser.create().parse_overrides(list(overrides)))
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException:
+            raise InputError(
+                f"{text!r} is no override; write GROUP=NAME or KEY=VALUE, quoting values with special characters"
+            ) from None
+    return parsed
 
 
 class _one_line:
