@@ -1,0 +1,1 @@
+"""What is measured after training, from run records and checkpoints only."""

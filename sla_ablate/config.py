@@ -50,7 +50,7 @@ class DataConfig:
     """Which text a run reads and how it becomes tokens."""
 
     path: str | None = None
-    """A `.txt`, `.jsonl` or `.parquet` file (plain, .gz, .xz or .zst), a folder or a glob; null: the embedded corpus."""
+    """A .txt, .jsonl or .parquet file (plain, .gz, .xz, .zst), a folder or a glob; null: the embedded corpus."""
     tokenizer: str = "bpe"
     """`bpe` (byte-level, trained on the training split) or `bytes`."""
     vocab_size: int = 4096
@@ -156,8 +156,7 @@ class RunConfig:
             pattern = SkipPattern.from_tables(p.key_source, p.value_source)
             if pattern.key_source.shape != (L, H):
                 raise InputError(
-                    f"pattern.key_source is {pattern.n_layer} layers × {pattern.n_head} heads, "
-                    f"the model has {L} × {H}"
+                    f"pattern.key_source is {pattern.n_layer} layers × {pattern.n_head} heads, the model has {L} × {H}"
                 )
             return pattern
         raise unknown("pattern.name", p.name, ("baseline", "sla", "window", "tables"))
@@ -219,9 +218,7 @@ class RunConfig:
         if len(o.betas) != 2 or not all(0 <= beta < 1 for beta in o.betas):
             raise InputError(f"optim.betas={list(o.betas)} is not possible; choose two numbers from 0 to below 1")
         if o.batch_size % o.micro_batches:
-            raise InputError(
-                f"optim.micro_batches={o.micro_batches} does not divide optim.batch_size={o.batch_size}"
-            )
+            raise InputError(f"optim.micro_batches={o.micro_batches} does not divide optim.batch_size={o.batch_size}")
         if o.warmup_steps > o.steps:
             raise InputError(
                 f"optim.warmup_steps={o.warmup_steps} is more than optim.steps={o.steps}; choose at most that"

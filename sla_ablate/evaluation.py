@@ -38,6 +38,7 @@ def document_nll(model: GPT, shards: TokenShards) -> dict[str, Any]:
     model.train(was_training)
     return {
         "context_length": block_size,
+        "stride": block_size,
         "start_token": "<|endoftext|>",
         "documents": documents["id"].tolist(),
         "nll": total.tolist(),

@@ -45,9 +45,7 @@ class SkipPattern:
             table.setflags(write=False)
             object.__setattr__(self, name, table)
         if self.key_source.shape != self.value_source.shape:
-            raise InputError(
-                f"key_source is {self.key_source.shape} but value_source is {self.value_source.shape}"
-            )
+            raise InputError(f"key_source is {self.key_source.shape} but value_source is {self.value_source.shape}")
 
     @property
     def n_layer(self) -> int:

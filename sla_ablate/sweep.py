@@ -117,7 +117,7 @@ def compose_all(overrides: Sequence[str], multirun: bool = False) -> list[RunCon
     Raises:
         InputError: an override names something that does not exist, or a value of the wrong type.
     """
-    with _composer() as compose, _one_line():
+    with _Composer() as compose, _OneLine():
         checker = _OverrideChecker()
         parsed = _parse(overrides)
         for override in parsed:
@@ -151,7 +151,7 @@ def hydra_main(arguments: Sequence[str]) -> None:
 
 def describe() -> str:
     """Groups with their choices, and every key with its default value."""
-    with _composer() as compose:
+    with _Composer() as compose:
         loader = GlobalHydra.instance().config_loader()
         groups = {
             group: sorted(loader.get_group_options(group, results_filter=ObjectType.CONFIG))
@@ -160,7 +160,14 @@ def describe() -> str:
         }
         config = _typed(compose([]))
     lines = ["groups (GROUP=NAME):", *(f"  {group}: {', '.join(names)}" for group, names in groups.items())]
-    return "\n".join([*lines, "", "keys (KEY=VALUE) and their defaults:", _indent(OmegaConf.to_yaml(OmegaConf.structured(config)))])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "keys (KEY=VALUE) and their defaults:",
+            _indent(OmegaConf.to_yaml(OmegaConf.structured(config))),
+        ]
+    )
 
 
 def _indent(text: str) -> str:
@@ -187,7 +194,7 @@ def _typed(config: DictConfig) -> RunConfig:
     return RunConfig.from_dict({str(key): value for key, value in values.items()})
 
 
-class _composer:
+class _Composer:
     """Hydra's composition of the project's configuration, as a context."""
 
     def __enter__(self) -> Any:
@@ -264,12 +271,12 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
             parsed.append(parser.parse_override(text))
         except HydraException:
             raise InputError(
-                f"{text!r} is no override; write GROUP=NAME or KEY=VALUE, quoting values with special characters"
+                f"{text!r} is no override; write GROUP=NAME or KEY=VALUE and quote special characters"
             ) from None
     return parsed
 
 
-class _one_line:
+class _OneLine:
     """Turns Hydra's and OmegaConf's errors into an InputError of one line."""
 
     def __enter__(self) -> None: ...

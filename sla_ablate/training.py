@@ -83,9 +83,7 @@ class CountingSampler(Sampler[int]):
 def training_loader(config: RunConfig, shards: TokenShards) -> DataLoader[Tensor]:
     """The run's training batches in order."""
     o = config.optim
-    batches = TrainingBatches(
-        shards.train, config.seed, o.batch_size, config.model.block_size, o.micro_batches
-    )
+    batches = TrainingBatches(shards.train, config.seed, o.batch_size, config.model.block_size, o.micro_batches)
     # A generator of its own: the loader must not draw from the stream that dropout uses.
     return DataLoader(
         batches,

@@ -58,9 +58,7 @@ def run(folder: Path) -> None:
         Progress(metrics, lambda line: say(folder, line), config.trainer.log_every, tokens_per_step)
     ]
     if config.trainer.validate_every:
-        callbacks.append(
-            Validation(metrics, lambda line: say(folder, line), shards, config.trainer.validate_every)
-        )
+        callbacks.append(Validation(metrics, lambda line: say(folder, line), shards, config.trainer.validate_every))
     trainer = L.Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,

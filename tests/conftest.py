@@ -23,8 +23,6 @@ def small_corpus(tmp_path_factory) -> Path:
     words = "the law of this land shall be kept by each state and its people in peace or war".split()
     rng = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("corpus") / "small.jsonl"
-    lines = (
-        json.dumps({"id": f"doc{i}", "text": " ".join(rng.choice(words, size=400))}) for i in range(40)
-    )
+    lines = (json.dumps({"id": f"doc{i}", "text": " ".join(rng.choice(words, size=400))}) for i in range(40))
     path.write_text("\n".join(lines) + "\n")
     return path

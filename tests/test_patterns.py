@@ -65,12 +65,18 @@ def test_every_constructor_reads_only_layers_at_or_below(n_layer, n_head, data):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SkipPattern.skip_layer(6, 4, distance=6, heads=2), "distance=6.*6 layers.*1 to 5.*nearest 5"),
+        (
+            lambda: SkipPattern.skip_layer(6, 4, distance=6, heads=2),
+            "distance=6.*6 layers.*1 to 5.*nearest 5",
+        ),
         (lambda: SkipPattern.skip_layer(6, 4, distance=0, heads=2), "distance=0.*nearest 1"),
         (lambda: SkipPattern.window(6, 4, distance=2, heads=5), "heads=5.*4 heads.*nearest 4"),
         (lambda: SkipPattern.skip_layer(6, 4, distance=4, heads=2, layers=3), "layers=3.*1 to 2"),
         (lambda: SkipPattern.from_tables([[0, 0], [0, 2]]), "layer 1, head 1 reads layer 2.*0 to 1"),
-        (lambda: SkipPattern.from_tables([[0], [1]], [[0], [-1]]), "value_source: layer 1, head 0 reads layer -1"),
+        (
+            lambda: SkipPattern.from_tables([[0], [1]], [[0], [-1]]),
+            "value_source: layer 1, head 0 reads layer -1",
+        ),
         (lambda: SkipPattern.from_tables([[0, 0], [0]]), "rows differ in length"),
         (lambda: SkipPattern.from_tables([[0.0]]), "whole numbers"),
         (lambda: SkipPattern.from_tables([[0, 0]], [[0]]), r"\(1, 2\).*\(1, 1\)"),

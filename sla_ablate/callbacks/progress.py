@@ -22,7 +22,12 @@ class Progress(L.Callback):
     """
 
     def __init__(
-        self, metrics: Path, say: Callable[[str], None], log_every: int, tokens_per_step: int, seconds: float = 5
+        self,
+        metrics: Path,
+        say: Callable[[str], None],
+        log_every: int,
+        tokens_per_step: int,
+        seconds: float = 5,
     ) -> None:
         self.metrics = metrics
         self.say = say

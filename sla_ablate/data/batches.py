@@ -97,9 +97,7 @@ class DocumentWindows:
         block_size: context length in tokens.
     """
 
-    def __init__(
-        self, tokens: npt.NDArray[Any], documents: pd.DataFrame, end_of_text: int, block_size: int
-    ) -> None:
+    def __init__(self, tokens: npt.NDArray[Any], documents: pd.DataFrame, end_of_text: int, block_size: int) -> None:
         n_tokens = documents["tokens"].to_numpy(np.int64)
         n_windows = -(-n_tokens // block_size)
         document = np.repeat(np.arange(len(n_tokens)), n_windows)
@@ -131,8 +129,6 @@ class DocumentWindows:
             read = self._tokens[index].astype(np.int64)
             inputs = np.full_like(read, self._end_of_text)
             inputs[:, 1:] = np.where(is_target[:, 1:], read[:, :-1], self._end_of_text)
-            inputs[:, 0] = np.where(
-                self._is_first[rows], self._end_of_text, self._tokens[self._start[rows] - 1]
-            )
+            inputs[:, 0] = np.where(self._is_first[rows], self._end_of_text, self._tokens[self._start[rows] - 1])
             targets = np.where(is_target, read, IGNORED)
             yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(self._document[rows])

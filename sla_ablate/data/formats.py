@@ -66,9 +66,7 @@ def _decode(raw: bytes, path: Path, first_line: int = 1) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         line = first_line + raw.count(b"\n", 0, error.start)
-        raise InputError(
-            f"{path}:{line} is not UTF-8: byte {raw[error.start]:#04x} {error.reason}"
-        ) from error
+        raise InputError(f"{path}:{line} is not UTF-8: byte {raw[error.start]:#04x} {error.reason}") from error
 
 
 def _json_rows(

@@ -176,9 +176,7 @@ def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> No
             rows = []
             for document, tokens in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
                 split = split_of(document.id, config.validation_fraction)
-                size = dict(
-                    tokens=len(tokens), bytes=len(document.text.encode()), words=len(document.text.split())
-                )
+                size = dict(tokens=len(tokens), bytes=len(document.text.encode()), words=len(document.text.split()))
                 shards[split].write(tokens.tobytes() + end_of_text.tobytes())
                 counts[split].update(documents=1, **size)
                 rows.append(dict(id=document.id, split=split, **size))
@@ -195,8 +193,7 @@ def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> No
         "dtype": dtype.name,
         "splits": counts,
         "files": {
-            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            for path in sorted(folder.iterdir())
+            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())
         },
         "sources": [path.relative_to(corpus_root(config)).as_posix() for path in source_files(config)],
     }

@@ -107,9 +107,7 @@ class BytePairTokenizer(Tokenizer):
 
         minimum = ByteTokenizer.vocab_size
         if vocab_size < minimum:
-            raise InputError(
-                f"data.vocab_size {vocab_size} is too small; a BPE vocabulary has at least {minimum}"
-            )
+            raise InputError(f"data.vocab_size {vocab_size} is too small; a BPE vocabulary has at least {minimum}")
         backend = Backend(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()

@@ -140,7 +140,7 @@ class GPT(nn.Module):
     def hidden_states(self, tokens: Tensor) -> Tensor:
         """Final hidden states [B, T, C] of tokens [B, T], after the last layer norm."""
         T = tokens.shape[1]
-        if T > self.config.block_size:
+        if self.config.block_size < T:
             raise InputError(f"{T} tokens do not fit into the block size of {self.config.block_size}")
         x = self.dropout(self.wte(tokens) + self.wpe.weight[:T])
         keys: list[Tensor] = []

@@ -107,9 +107,7 @@ def test_every_token_is_scored_once_with_its_own_context(documents, block_size, 
     for inputs, targets, document in windows.batches(batch_size):
         assert inputs.dtype == targets.dtype == document.dtype == torch.int64
         assert inputs.shape == targets.shape and len(document) == len(inputs) <= batch_size
-        for row_inputs, row_targets, d in zip(
-            inputs.tolist(), targets.tolist(), document.tolist(), strict=True
-        ):
+        for row_inputs, row_targets, d in zip(inputs.tolist(), targets.tolist(), document.tolist(), strict=True):
             n = sum(target != -100 for target in row_targets)
             assert row_targets[n:] == [-100] * (len(row_targets) - n)
             assert row_inputs[n:] == [EOT] * (len(row_inputs) - n)

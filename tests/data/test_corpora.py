@@ -23,9 +23,7 @@ ROWS = [("a", "One\r\ntwo\n"), ("b", "日本 🙂 \u2028 x"), ("c", " padded ")]
 
 
 def as_jsonl(rows):
-    return "".join(
-        json.dumps({"id": i, "text": text}, ensure_ascii=False) + "\n" for i, text in rows
-    ).encode()
+    return "".join(json.dumps({"id": i, "text": text}, ensure_ascii=False) + "\n" for i, text in rows).encode()
 
 
 def as_parquet(rows):

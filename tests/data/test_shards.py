@@ -20,11 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 def expected_split(identity, fraction):
     """By the hexadecimal digits, not by the code under test."""
-    return (
-        "validation"
-        if int(hashlib.sha256(identity.encode()).hexdigest()[:16], 16) < fraction * 16**16
-        else "train"
-    )
+    return "validation" if int(hashlib.sha256(identity.encode()).hexdigest()[:16], 16) < fraction * 16**16 else "train"
 
 
 def start(program, *arguments):
@@ -229,9 +225,7 @@ print(shards.digest, len(lines))
 
 
 def test_two_processes_at_once(corpus, tmp_path):
-    first, second = (
-        start(PREPARE, corpus.path, corpus.cache, role, tmp_path) for role in ("first", "second")
-    )
+    first, second = (start(PREPARE, corpus.path, corpus.cache, role, tmp_path) for role in ("first", "second"))
     (one, n_one), (two, n_two) = (process.communicate(timeout=60)[0].split() for process in (first, second))
     assert one == two == prepare(corpus, log=fail_if_called).digest
     assert (n_one, n_two) == ("3", "0")  # the second waited and prepared nothing

@@ -23,9 +23,7 @@ from sla_ablate.errors import InputError
 
 TEXTS = ["the nation and the Union, the state of the nation", "of the people, by the people", "naïve año"] * 3
 BPE = BytePairTokenizer.train(TEXTS, 290)
-UNICODE = st.text() | st.lists(st.sampled_from([END_OF_TEXT, "the", " ", "\r\n", "\0", "é", "🙂", "|>"])).map(
-    "".join
-)
+UNICODE = st.text() | st.lists(st.sampled_from([END_OF_TEXT, "the", " ", "\r\n", "\0", "é", "🙂", "|>"])).map("".join)
 
 
 @pytest.mark.parametrize("tokenizer", [BPE, ByteTokenizer()], ids=["bpe", "bytes"])
@@ -69,8 +67,7 @@ def test_no_space_is_added_and_words_keep_their_leading_space():
 
 def test_training_is_deterministic_across_processes_and_threads():
     program = (
-        "from sla_ablate.data.tokenizers import BytePairTokenizer as T\n"
-        f"print(T.train({TEXTS!r}, 290).fingerprint)"
+        f"from sla_ablate.data.tokenizers import BytePairTokenizer as T\nprint(T.train({TEXTS!r}, 290).fingerprint)"
     )
     for threads in "1", "4":
         environment = os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}

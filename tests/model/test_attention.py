@@ -24,7 +24,9 @@ def test_blockwise_equals_sdpa_with_gradients(T):
     theirs = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     for a, b in zip(
-        torch.autograd.grad(ours, (q, k, v), weight), torch.autograd.grad(theirs, (q, k, v), weight), strict=True
+        torch.autograd.grad(ours, (q, k, v), weight),
+        torch.autograd.grad(theirs, (q, k, v), weight),
+        strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 

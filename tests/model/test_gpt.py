@@ -79,7 +79,9 @@ def test_one_attention_call_a_layer_whatever_the_pattern(monkeypatch):
     shapes = []
     attention = gpt.causal_attention
     monkeypatch.setattr(
-        gpt, "causal_attention", lambda q, k, v, p: shapes.append((q.shape, k.shape, v.shape)) or attention(q, k, v, p)
+        gpt,
+        "causal_attention",
+        lambda q, k, v, p: shapes.append((q.shape, k.shape, v.shape)) or attention(q, k, v, p),
     )
     for pattern in (SkipPattern.baseline(4, 4), SkipPattern.window(4, 4, 3, 3)):
         shapes.clear()
@@ -89,7 +91,11 @@ def test_one_attention_call_a_layer_whatever_the_pattern(monkeypatch):
 
 def test_same_seed_same_initial_weights_for_every_pattern():
     states = []
-    for pattern in (SkipPattern.baseline(4, 4), SkipPattern.skip_layer(4, 4, 2, 3), SkipPattern.window(4, 4, 3, 4)):
+    for pattern in (
+        SkipPattern.baseline(4, 4),
+        SkipPattern.skip_layer(4, 4, 2, 3),
+        SkipPattern.window(4, 4, 3, 4),
+    ):
         model = GPT(TINY, pattern)
         model.init_weights(torch.Generator().manual_seed(7))
         states.append(model.state_dict())
@@ -151,7 +157,7 @@ def test_wrong_weights_are_named(spoil, message):
 
 
 def test_impossible_shapes_are_refused():
-    with pytest.raises(InputError, match="n_embd=10.*n_head=4.*nearest possible width 8"):
+    with pytest.raises(InputError, match=r"n_embd=10.*n_head=4.*nearest possible width 8"):
         GPTConfig(n_head=4, n_embd=10)
     with pytest.raises(InputError, match="pattern is for 3 layers × 4 heads, the model has 4 × 4"):
         GPT(TINY, SkipPattern.baseline(3, 4))

@@ -26,7 +26,9 @@ def test_mean_nll_equals_cross_entropy_with_gradients(monkeypatch, block, smooth
     theirs = F.cross_entropy(hidden @ weight.T, targets, label_smoothing=smoothing)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
     for a, b in zip(
-        torch.autograd.grad(3 * ours, (hidden, weight)), torch.autograd.grad(3 * theirs, (hidden, weight)), strict=True
+        torch.autograd.grad(3 * ours, (hidden, weight)),
+        torch.autograd.grad(3 * theirs, (hidden, weight)),
+        strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
 

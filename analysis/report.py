@@ -1,0 +1,58 @@
+"""The report of a sweep: its tables and figures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.figures import paired_differences, render
+from analysis.tables import (
+    Record,
+    by_setting,
+    comparison_table,
+    count_states,
+    render_markdown,
+    runs_table,
+    seed_differences,
+)
+from sla_ablate.errors import InputError
+from sla_ablate.files import write_atomically
+
+
+def write_report(sweep: Path, out: Path | None = None) -> str:
+    """Write the report of a sweep folder into `out` (default `<sweep>/report`); returns `table.md`'s text.
+
+    Raises:
+        InputError: the sweep has no records, or no run of it is done.
+    """
+    from sla_ablate.runs import read_records
+
+    records = read_records(sweep)
+    out = out or sweep / "report"
+    files = report_files(records)
+    for name, data in files.items():
+        write_atomically(out / name, data)
+    return files["table.md"].decode()
+
+
+def report_files(records: Sequence[Record]) -> dict[str, bytes]:
+    """Names and contents of a report: `table.md`, `table.csv`, `runs.csv` and, where runs are paired,
+    `differences.svg` and `.png` (with several settings one each, `differences-<setting>.*`).
+
+    Raises:
+        InputError: no run is done.
+    """
+    if not any(record["state"] == "done" for record in records):
+        raise InputError(f"no run of this sweep is done, so there is nothing to report: {count_states(records)}")
+    files = {
+        "table.md": render_markdown(records).encode(),
+        "table.csv": comparison_table(records).to_csv(index=False).encode(),
+        "runs.csv": runs_table(records).to_csv(index=False).encode(),
+    }
+    settings = by_setting(records)
+    for setting, group in settings.items():
+        if len(seed_differences(group)):
+            figure = paired_differences(group)
+            name = "differences" if len(settings) == 1 else f"differences-{setting}"
+            files |= {f"{name}.{suffix}": render(figure, suffix) for suffix in ("svg", "png")}
+    return files

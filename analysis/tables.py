@@ -1,0 +1,263 @@
+"""The tables of a sweep: one row per run, one row per pattern, and the latter as Markdown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.perplexity import Totals
+from analysis.statistics import Interval, holm, paired_interval, paired_p_value
+
+Record = Mapping[str, Any]
+"""One run's `record.json`."""
+
+BASELINE = "baseline"
+"""Label of the pattern without skips, the one all others are compared with."""
+
+METRICS = ("nats_per_token", "perplexity", "bits_per_byte")
+COSTS = ("parameters", "training_flops_per_token", "kv_cache_bytes_per_token")
+RUN_COLUMNS = (
+    *("run_id", "setting", "pairing", "pattern", "seed", *METRICS, "word_perplexity", *COSTS),
+    *("tokens", "tokens_per_second", "seconds", "precision"),
+)
+COMPARISON_COLUMNS = (
+    *("setting", "pattern", "runs", *(f"{metric}_{part}" for metric in METRICS for part in ("mean", "std"))),
+    *("delta", "delta_low", "delta_high", "pairs", "p_holm", *COSTS),
+)
+
+
+def by_setting(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records of each setting (all that determines a result but pattern and seed), in given order."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record["setting"], []).append(record)
+    return groups
+
+
+def runs_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per done run, columns `RUN_COLUMNS`: identity, results on validation, costs, speed."""
+    return pd.DataFrame([_run_row(record) for record in _done(records)], columns=list(RUN_COLUMNS))
+
+
+def seed_differences(records: Sequence[Record]) -> pd.DataFrame:
+    """Every pattern's nats per token minus the baseline's, one row per pair of done runs.
+
+    A pair shares its `pairing`: seed, initial weights, batches. Columns: setting, pattern, seed, delta.
+    """
+    runs = runs_table(records)
+    ordinary = runs["pattern"] == BASELINE
+    pairs = runs[~ordinary].merge(runs.loc[ordinary, ["pairing", "nats_per_token"]], on="pairing")
+    pairs["delta"] = pairs["nats_per_token_x"] - pairs["nats_per_token_y"]
+    return pairs[["setting", "pattern", "seed", "delta"]]
+
+
+def comparison_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per setting and pattern, columns `COMPARISON_COLUMNS`, all but the names numeric.
+
+    Rows: settings in given order; in each the baseline, then the others by mean loss. `_mean` and `_std`
+    (ddof 1) are over a pattern's runs. `delta` is the mean of `seed_differences`, in nats per token, with
+    its 95 % t-interval over `pairs` seed pairs; `p_holm` the paired t test's p, Holm-adjusted over the
+    patterns of the setting. What too few runs leave undefined is NaN.
+    """
+    differences = seed_differences(records)
+    rows = []
+    for (setting, pattern), runs in runs_table(records).groupby(["setting", "pattern"], sort=False):
+        mine = (differences["setting"] == setting) & (differences["pattern"] == pattern)
+        delta = differences.loc[mine, "delta"].to_numpy()
+        interval = paired_interval(delta) if delta.size else Interval(math.nan, math.nan, math.nan, 0)
+        rows.append(
+            {
+                "setting": setting,
+                "pattern": pattern,
+                "runs": len(runs),
+                # skipna=False: a diverged run makes the mean NaN instead of vanishing from it.
+                **{f"{metric}_mean": runs[metric].mean(skipna=False) for metric in METRICS},
+                **{f"{metric}_std": runs[metric].std(skipna=False) for metric in METRICS},
+                "delta": interval.mean,
+                "delta_low": interval.low,
+                "delta_high": interval.high,
+                "pairs": interval.n,
+                "p_holm": paired_p_value(delta),
+                **{cost: runs[cost].iloc[0] for cost in COSTS},
+            }
+        )
+    table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+    table["p_holm"] = table.groupby("setting")["p_holm"].transform(holm)
+    settings = list(by_setting(records))
+    ranks = table.assign(setting=table["setting"].map(settings.index), pattern=table["pattern"] != BASELINE)
+    order = ranks.sort_values(["setting", "pattern", "nats_per_token_mean"]).index  # NaN last
+    return table.loc[order].reset_index(drop=True)
+
+
+def render_markdown(records: Sequence[Record]) -> str:
+    """One Markdown table per setting, each with the lines that one needs to read it.
+
+    Several settings get a heading each, which names the configuration keys that tell them apart.
+    """
+    titles = _titles(records)
+    sections = []
+    for setting, group in by_setting(records).items():
+        heading = [f"## {titles[setting]}"] if len(titles) > 1 else []
+        sections += [*heading, *_section(group)]
+    return "\n\n".join(sections) + "\n"
+
+
+def count_states(records: Sequence[Record]) -> str:
+    """How many runs are not done, by state and pattern; empty if all are done."""
+    unfinished = [record for record in records if record["state"] != "done"]
+    parts = []
+    for state, count in Counter(record["state"] for record in unfinished).items():
+        labels = [record["pattern"]["label"] for record in unfinished if record["state"] == state]
+        parts.append(f"{count} {state} ({'; '.join(dict.fromkeys(labels))})")
+    return ", ".join(parts)
+
+
+def _done(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if record["state"] == "done"]
+
+
+def _run_row(record: Record) -> dict[str, Any]:
+    totals = Totals.of(record["results"]["validation"])
+    cost = record["cost"]
+    return {
+        **{name: record[name] for name in ("run_id", "setting", "pairing", "seed")},
+        "pattern": record["pattern"]["label"],
+        **{name: getattr(totals, name) for name in (*METRICS, "word_perplexity")},
+        **{name: cost[name] for name in (*COSTS, "tokens", "tokens_per_second", "seconds")},
+        "precision": record["environment"]["precision"],
+    }
+
+
+def _titles(records: Sequence[Record]) -> dict[str, str]:
+    """Each setting's heading, from the keys that are constant within settings and differ between them."""
+    configs = pd.DataFrame([dict(_flat(record["config"])) for record in records]).fillna("unset")
+    constant = configs.groupby([record["setting"] for record in records]).nunique().eq(1).all()
+    differing = [
+        key
+        for key in map(str, configs.columns[constant & configs.nunique().gt(1)])
+        if key.split(".")[0] not in ("pattern", "seed")  # no part of a setting
+    ]
+    titles = {}
+    for setting, group in by_setting(records).items():
+        config = dict(_flat(group[0]["config"]))
+        values = [f"{key}={config.get(key, 'unset')}" for key in differing]
+        titles[setting] = ", ".join([*values, f"setting {setting}"])
+    return titles
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys with their values, spelled as on the command line."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _section(records: Sequence[Record]) -> list[str]:
+    """The blocks of one setting: table, legend, marks, runs left out."""
+    table = comparison_table(records)
+    blocks = []
+    if len(table):
+        blocks = [_body(table), _legend(table, _done(records)), *_remarks(table)]
+    else:
+        blocks = ["No run is done."]
+    if states := count_states(records):
+        blocks.append(f"Not in the table: {states}.")
+    return blocks
+
+
+def _body(table: pd.DataFrame) -> str:
+    cells = pd.DataFrame(
+        {
+            "Pattern": table["pattern"],
+            "Runs": table["runs"].map(str),
+            "Nats/token ↓": _mean_std(table, "nats_per_token", ".4f"),
+            "Perplexity ↓": _mean_std(table, "perplexity", ".2f"),
+            "Bits/byte ↓": _mean_std(table, "bits_per_byte", ".4f"),
+            "Δ nats/token to baseline ↓": [_delta(row) for _, row in table.iterrows()],
+            "Pairs": table["pairs"].map(str).mask(table["pattern"] == BASELINE, "–"),
+            "p (Holm)": table["p_holm"].map(_p),
+            "Parameters ↓": table["parameters"].map("{:,}".format),
+            "Training MFLOPs/token ↓": (table["training_flops_per_token"] / 1e6).map("{:,.2f}".format),
+            "KV-cache bytes/token ↓": table["kv_cache_bytes_per_token"].map("{:,}".format),
+        }
+    )
+    align = ["left", *["right"] * (len(cells.columns) - 1)]
+    return cells.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def _mean_std(table: pd.DataFrame, metric: str, spec: str) -> list[str]:
+    means, stds = table[f"{metric}_mean"], table[f"{metric}_std"]
+    cells = []
+    for mean, std in zip(means, stds, strict=True):
+        text = f"**{mean:{spec}}**" if mean == means.min() else f"{mean:{spec}}"
+        cells.append(text if math.isnan(std) else f"{text} ± {std:{spec}}")
+    return cells
+
+
+def _delta(row: pd.Series) -> str:
+    if not row["pairs"]:
+        return "–"
+    if row["pairs"] == 1:
+        return f"{row['delta']:+.4f} (no interval)"
+    mark = " †" if _unresolved(row) else ""
+    return f"{row['delta']:+.4f} [{row['delta_low']:+.4f}, {row['delta_high']:+.4f}]{mark}"
+
+
+def _unresolved(row: pd.Series) -> bool:
+    return bool(row["delta_low"] <= 0 <= row["delta_high"])
+
+
+def _p(p: float) -> str:
+    if math.isnan(p):
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _legend(table: pd.DataFrame, records: Sequence[Record]) -> str:
+    validation = [record["results"]["validation"] for record in records]
+    precision = [record["environment"]["precision"] for record in records]
+    runs = sorted(set(table["runs"]))
+    n = f"n = {runs[0]} seed{'s' if runs[0] > 1 else ''}" if len(runs) == 1 else "n seeds as in column Runs"
+    legend = (
+        f"Validation, mean ± standard deviation over {n}; "
+        f"context length {_unique(v['context_length'] for v in validation)} tokens, "
+        f"stride {_unique(v['stride'] for v in validation)}, "
+        f"start token `{_unique(v['start_token'] for v in validation)}`, precision {_unique(precision)}. "
+        "↓ lower is better; the best mean is bold."
+    )
+    if table["pairs"].any():
+        legend += " Δ: pattern minus the baseline of the same seed, initial weights and batches."
+    if table["pairs"].max() > 1:
+        legend += (
+            " Brackets: 95 % t-intervals over these seed-paired differences;"
+            " p: two-sided paired t test, Holm-adjusted over the patterns of this table."
+        )
+    return legend
+
+
+def _remarks(table: pd.DataFrame) -> list[str]:
+    """What must be said about the differences of this table."""
+    others = table[table["pattern"] != BASELINE]
+    if BASELINE not in set(table["pattern"]):
+        return ["No baseline run is done in this setting: there is nothing to take differences to."]
+    remarks = []
+    if any(_unresolved(row) for _, row in others.iterrows()):
+        remarks.append(
+            "† The interval includes 0: these seeds do not resolve the sign of the difference,"
+            " which is not evidence that there is none."
+        )
+    if len(lacking := others[others["pairs"] < 2]):
+        whose = "any difference" if len(lacking) == len(others) else "; ".join(lacking["pattern"])
+        remarks.append(f"No interval exists for {whose}: it takes at least 2 seed pairs.")
+    return remarks
+
+
+def _unique(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))

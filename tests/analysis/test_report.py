@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from analysis.report import report_files, write_report
+from sla_ablate.errors import InputError
+
+FIGURES = {"differences.svg", "differences.png"}
+TABLES = {"table.md", "table.csv", "runs.csv"}
+
+
+def test_files_of_a_sweep(sweep):
+    files = report_files(sweep)
+    assert set(files) == TABLES | FIGURES
+    assert files["runs.csv"].count(b"\n") == 1 + 9
+    assert files["table.csv"].count(b"\n") == 1 + 3
+    assert report_files(sweep) == files
+
+
+def test_no_figure_without_pairs(record):
+    assert set(report_files([record("baseline", 0), record("skip", 1)])) == TABLES
+
+
+def test_one_figure_per_setting(record):
+    records = [record(p, setting=s) for s in ("s1", "s2") for p in ("baseline", "skip")]
+    assert set(report_files(records)) == TABLES | {
+        f"differences-{s}.{suffix}" for s in ("s1", "s2") for suffix in ("svg", "png")
+    }
+
+
+def test_nothing_done_is_an_input_error(record):
+    with pytest.raises(InputError, match=r"1 failed \(baseline\), 1 running \(skip\)"):
+        report_files([record("baseline", state="failed"), record("skip", state="running")])
+
+
+@pytest.mark.parametrize("out", [None, "elsewhere"])
+def test_write_report(tmp_path, sweep, out):
+    folder = tmp_path / "sweep"
+    for record in sweep:
+        run = folder / record["run_id"]
+        run.mkdir(parents=True)
+        (run / "record.json").write_text(json.dumps(record))
+    text = write_report(folder, out and tmp_path / out)
+    written = tmp_path / out if out else folder / "report"
+    assert {path.name for path in written.iterdir()} == TABLES | FIGURES
+    assert (written / "table.md").read_text() == text
+    assert "| worse" in text
