@@ -49,6 +49,12 @@ def blockwise_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
+def _like_heads(shape: torch.Size, like: Tensor) -> Tensor:
+    """Empty [B, H, T, head_size] over memory laid out [B, T, H, head_size], so that joining the heads is no copy."""
+    B, H, T, head_size = shape
+    return like.new_empty(B, T, H, head_size).transpose(1, 2)
+
+
 @functools.lru_cache(maxsize=8)
 def _causal_bias(rows: int, dtype: torch.dtype) -> Tensor:
     """[rows, rows]: 0 where a row sees the column, -inf above the diagonal."""
@@ -65,18 +71,18 @@ class _Blockwise(torch.autograd.Function):
         scale = 1 / math.sqrt(head_size)
         # One product with the scale folded into q is cheaper than scaling every [rows, T] block of scores.
         q, k, v = (x.reshape(-1, T, head_size) for x in (q * scale, k, v))
-        out = torch.empty_like(q)
+        out = _like_heads(shape, q)
         probabilities = []
         for i in range(0, T, rows):
             j = min(i + rows, T)
             p = q[:, i:j] @ k[:, :j].transpose(1, 2)
             p[..., i:] += _causal_bias(j - i, p.dtype)
             p = p.softmax(-1)
-            out[:, i:j] = p @ v[:, :j]
+            out[:, :, i:j] = (p @ v[:, :j]).view(*shape[:-2], j - i, head_size)
             probabilities.append(p)
         ctx.save_for_backward(q, k, v, *probabilities)
         ctx.scale, ctx.rows = scale, rows
-        return out.view(shape)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]

@@ -16,49 +16,48 @@ from torch import Tensor, nn
 from sla_ablate.errors import InputError
 from sla_ablate.model.attention import causal_attention
 from sla_ablate.model.config import GPTConfig
+from sla_ablate.model.linear import Linear
 from sla_ablate.model.loss import mean_nll, token_nll
 from sla_ablate.patterns import SkipPattern
+
+Heads = list[tuple[Tensor, ...]]
+"""Keys or values of the layers so far, head by head: [B, T, head_size] each."""
 
 
 class Attention(nn.Module):
     """Causal self-attention of one layer, each head reading the layer that the pattern names."""
 
-    def __init__(self, config: GPTConfig, key_source: list[int], value_source: list[int]) -> None:
+    def __init__(self, config: GPTConfig, layer: int, pattern: SkipPattern) -> None:
         super().__init__()
         self.n_head = config.n_head
         self.dropout = config.dropout
-        self.key_source = key_source
-        self.value_source = value_source
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.own = [layer] * config.n_head
+        self.key_source: list[int] = pattern.key_source[layer].tolist()
+        self.value_source: list[int] = pattern.value_source[layer].tolist()
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.c_proj = Linear(config.n_embd, config.n_embd, bias=config.bias)
 
-    def forward(self, x: Tensor, keys: list[Tensor], values: list[Tensor]) -> Tensor:
-        """[B, T, C] -> [B, T, C]; appends this layer's own keys and values, [B, H, T, head_size], to the lists."""
+    def forward(self, x: Tensor, keys: Heads, values: Heads) -> Tensor:
+        """[B, T, C] -> [B, T, C]; appends this layer's own keys and values to those of the layers below."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4).unbind()
-        keys.append(k)
-        values.append(v)
-        k, v = heads_from_layers(keys, self.key_source), heads_from_layers(values, self.value_source)
+        keys.append(k.unbind(1))
+        values.append(v.unbind(1))
+        if self.key_source != self.own:
+            k = heads_from_layers(keys, self.key_source)
+        if self.value_source != self.own:
+            v = heads_from_layers(values, self.value_source)
         y = causal_attention(q, k, v, self.dropout if self.training else 0.0)  # [B, H, T, head_size]
         out: Tensor = self.c_proj(y.transpose(1, 2).reshape(B, T, C))
         return out
 
 
-def heads_from_layers(layers: list[Tensor], source: list[int]) -> Tensor:
-    """Head h of layer `source[h]` for every h.
+def heads_from_layers(layers: Heads, source: list[int]) -> Tensor:
+    """Head h of layer `source[h]` for every h, [B, H, T, head_size].
 
-    Args:
-        layers: what each layer up to this one computed, [B, H, T, head_size] each; the last is this layer's.
-        source: H layer indices.
-
-    Returns:
-        [B, H, T, head_size].
+    One stack of single heads is one copy whatever the table, and its backward makes nothing but views.
     """
-    own = len(layers) - 1
-    if all(layer == own for layer in source):
-        return layers[own]
-    # One stack of single heads costs one copy whatever the table, and its backward adds nothing but views.
-    return torch.stack([layers[layer].select(1, head) for head, layer in enumerate(source)], dim=1)
+    return torch.stack([layers[layer][head] for head, layer in enumerate(source)], dim=1)
 
 
 class MLP(nn.Module):
@@ -66,8 +65,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C] -> [B, T, C]."""
@@ -78,16 +77,16 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """One pre-norm decoder layer."""
 
-    def __init__(self, config: GPTConfig, key_source: list[int], value_source: list[int]) -> None:
+    def __init__(self, config: GPTConfig, layer: int, pattern: SkipPattern) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
-        self.attn = Attention(config, key_source, value_source)
+        self.attn = Attention(config, layer, pattern)
         self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, keys: list[Tensor], values: list[Tensor]) -> Tensor:
-        """[B, T, C] -> [B, T, C]; see `Attention.forward` for the lists."""
+    def forward(self, x: Tensor, keys: Heads, values: Heads) -> Tensor:
+        """[B, T, C] -> [B, T, C]; see `Attention.forward` for keys and values."""
         x = x + self.dropout(self.attn(self.ln_1(x), keys, values))
         return x + self.dropout(self.mlp(self.ln_2(x)))
 
@@ -116,10 +115,7 @@ class GPT(nn.Module):
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
-        self.h = nn.ModuleList(
-            Block(config, keys, values)
-            for keys, values in zip(pattern.key_source.tolist(), pattern.value_source.tolist(), strict=True)
-        )
+        self.h = nn.ModuleList(Block(config, layer, pattern) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.init_weights()
 
@@ -143,8 +139,8 @@ class GPT(nn.Module):
         if self.config.block_size < T:
             raise InputError(f"{T} tokens do not fit into the block size of {self.config.block_size}")
         x = self.dropout(self.wte(tokens) + self.wpe.weight[:T])
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
+        keys: Heads = []
+        values: Heads = []
         for block in self.h:
             x = block(x, keys, values)
         out: Tensor = self.ln_f(x)

@@ -71,23 +71,25 @@ class _MeanNLL(torch.autograd.Function):
         for i in range(0, len(hidden), BLOCK):
             h, keep = hidden[i : i + BLOCK], scored[i : i + BLOCK, None]
             target = targets[i : i + BLOCK, None].clamp(min=0)
-            log_p = _log_probabilities(h, weight)
-            nll = -(1 - smoothing) * log_p.gather(1, target)
+            logits = h @ weight.T
+            p = logits.softmax(-1, dtype=wide)
+            # log Σ exp: the largest probability is exp(0) / Σ exp(logit - max), at least 1 / V, so no underflow.
+            log_sum = logits.amax(1, keepdim=True).to(wide) - p.amax(1, keepdim=True).log()
+            nll = log_sum - (1 - smoothing) * logits.gather(1, target).to(wide)
             if smoothing:
-                nll -= smoothing * log_p.mean(1, keepdim=True)
+                nll -= smoothing * logits.mean(1, keepdim=True, dtype=wide)
             total += (nll * keep).sum()
             if grad_hidden is None and grad_weight is None:
                 continue
             # d nll / d logits = p - smoothed target; 1 / count follows on the small products.
-            grad = log_p.exp_().to(hidden.dtype)
+            grad = p.to(hidden.dtype)
             grad.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
             if smoothing:
                 grad -= smoothing / vocab_size
-            grad *= keep
             if grad_hidden is not None:
-                torch.mm(grad, weight, out=grad_hidden[i : i + BLOCK])
+                grad_hidden[i : i + BLOCK] = (grad @ weight) * keep
             if grad_weight is not None:
-                grad_weight += grad.T @ h
+                grad_weight += grad.T @ (h * keep)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.count, ctx.dtypes = count, (hidden.dtype, weight.dtype)
         return total / count
