@@ -19,8 +19,6 @@ from torch import Tensor
 
 LONGEST_BLOCKWISE = 1024
 """Tokens up to which the blockwise CPU kernel is used; beyond, its T² memory outweighs its speed."""
-NARROWEST_BLOCKWISE = 32
-"""Head width from which the blockwise kernel is the faster one in float32; in bfloat16 it always is."""
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -35,9 +33,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> T
     Returns:
         [B, H, T, head_size].
     """
-    T, head_size = q.shape[-2:]
-    wide_enough = q.dtype == torch.bfloat16 or head_size >= NARROWEST_BLOCKWISE
-    if q.device.type == "cpu" and dropout == 0 and T <= LONGEST_BLOCKWISE and wide_enough:
+    if q.device.type == "cpu" and dropout == 0 and q.shape[-2] <= LONGEST_BLOCKWISE:
         return blockwise_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
 
@@ -90,13 +86,17 @@ class _Blockwise(torch.autograd.Function):
         shape = grad_out.shape
         T = shape[-2]
         grad_out = grad_out.reshape(v.shape)
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for i, p in zip(range(0, T, ctx.rows), probabilities, strict=True):
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty(0), torch.empty(0)
+        # The last rows see every key, so their products are whole gradients to which the others are added.
+        for i, p in reversed(list(zip(range(0, T, ctx.rows), probabilities, strict=True))):
             j = min(i + ctx.rows, T)
             g = grad_out[:, i:j]
-            grad_v[:, :j] += p.transpose(1, 2) @ g
             grad_p = g @ v[:, :j].transpose(1, 2)
             grad_s = torch._softmax_backward_data(grad_p, p, -1, p.dtype)
-            grad_q[:, i:j] = grad_s @ k[:, :j]
-            grad_k[:, :j] += grad_s.transpose(1, 2) @ q[:, i:j]
+            torch.matmul(grad_s, k[:, :j], out=grad_q[:, i:j])
+            if j == T:
+                grad_k, grad_v = grad_s.transpose(1, 2) @ q[:, i:j], p.transpose(1, 2) @ g
+            else:
+                grad_k[:, :j] += grad_s.transpose(1, 2) @ q[:, i:j]
+                grad_v[:, :j] += p.transpose(1, 2) @ g
         return (grad_q * ctx.scale).view(shape), grad_k.view(shape), grad_v.view(shape), None

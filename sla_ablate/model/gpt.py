@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sla_ablate.errors import InputError
 from sla_ablate.model.attention import causal_attention
 from sla_ablate.model.config import GPTConfig
+from sla_ablate.model.gelu import gelu
 from sla_ablate.model.linear import Linear
 from sla_ablate.model.loss import mean_nll, token_nll
 from sla_ablate.patterns import SkipPattern
@@ -70,7 +71,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C] -> [B, T, C]."""
-        out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        out: Tensor = self.c_proj(gelu(self.c_fc(x)))
         return out
 
 
