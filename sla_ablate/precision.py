@@ -22,7 +22,7 @@ def resolve(requested: str, device: str) -> Precision:
 def has_bfloat16(device: str) -> bool:
     """Whether the device has bfloat16 matrix instructions, not only an emulation."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False

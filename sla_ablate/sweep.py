@@ -257,7 +257,7 @@ def _values(override: Override) -> list[Any]:
 
 
 def _flat_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in config:
+    for key in map(str, config):
         yield f"{prefix}{key}"
         if isinstance(config._get_node(key), DictConfig):
             yield from _flat_keys(config[key], f"{prefix}{key}.")

@@ -58,7 +58,10 @@ def records(sweep: Path) -> list[dict]:
         (["optim.micro_batches=3"], "micro_batches=3 does not divide optim.batch_size=8"),
         (["optim.warmup_steps=601"], "warmup_steps=601 is more than optim.steps=600"),
         (["trainer.precision=bf61"], "'bf61' is unknown; choose from auto, bf16, fp32; did you mean 'bf16'"),
-        (["data.tokenizer=bytes", "model.block_size=99999999"], "block_size=99999999 is longer than the training split"),
+        (
+            ["data.tokenizer=bytes", "model.block_size=99999999"],
+            "block_size=99999999 is longer than the training split",
+        ),
         (["data.path=/nowhere/x.txt"], "'/nowhere/x.txt' does not exist"),
         (["--force"], "option '--force' is unknown"),
         (["-m", "pattern=sla", "pattern.distance=1,7,x"], "pattern.distance: Value 'x'"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import lightning as L
 import pytest
 import torch
@@ -72,7 +74,9 @@ def test_a_run_repeats_bit_for_bit_and_learns(config):
     config.optim.steps = 30
     (first, losses), (second, again) = fit(config), fit(config)
     assert losses == again
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
     assert losses[-1] < losses[0] - 1
 
 
@@ -116,7 +120,7 @@ def test_schedule_warms_up_and_decays_to_the_last_step():
     assert rates[9] == rates[10] == 1.0
     assert rates[99] == pytest.approx(0.1)
     assert rates[54] == pytest.approx(0.55, abs=0.02)
-    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
 
 
 def test_biases_and_layer_norms_are_not_decayed(config):

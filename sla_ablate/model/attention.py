@@ -81,7 +81,7 @@ class _Blockwise(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, *probabilities = ctx.saved_tensors
         shape = grad_out.shape
         T = shape[-2]

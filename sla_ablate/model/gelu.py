@@ -37,6 +37,6 @@ class _GELU(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad_out: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return torch.ops.aten.gelu_backward(grad_out, x, approximate="tanh")  # type: ignore[no-any-return]

@@ -89,7 +89,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, keys: Heads, values: Heads) -> Tensor:
         """[B, T, C] -> [B, T, C]; see `Attention.forward` for keys and values."""
         x = x + self.dropout(self.attn(self.ln_1(x), keys, values))
-        return x + self.dropout(self.mlp(self.ln_2(x)))
+        out: Tensor = x + self.dropout(self.mlp(self.ln_2(x)))
+        return out
 
 
 class GPT(nn.Module):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sla_ablate.errors import InputError
@@ -21,15 +24,23 @@ NOT_WEIGHTS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
 """Causal masks that old checkpoints carry, and the output layer that is tied to wte."""
 
 
-def load(cls: type[GPT], weights: Mapping[str, Any], pattern: SkipPattern | None = None) -> GPT:
-    """Build a GPT from a dict of tensors or arrays under GPT-2's names, with or without `transformer.`.
+def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipPattern | None = None) -> GPT:
+    """Build a GPT from weights under GPT-2's names, with or without `transformer.`.
 
-    The sizes are read off the shapes; n_head is the pattern's, else heads are 64 wide. The model has the
-    dtype of the weights.
+    Args:
+        cls: the model class.
+        weights: a dict of tensors or arrays, a `.safetensors` file, or a folder that holds `model.safetensors`.
+        pattern: its n_head counts; without one, the `config.json` of the folder tells n_head, else heads are
+            64 wide. All other sizes are read off the shapes, and the dtype off the weights.
 
     Raises:
-        InputError: a weight is missing, unknown or of the wrong shape; the message names it.
+        InputError: a weight is missing, unknown or of the wrong shape, or there is no such file; the message
+            names it.
     """
+    n_head = pattern.n_head if pattern else None
+    if isinstance(weights, str | Path):
+        weights, configured = _read(Path(weights))
+        n_head = n_head or configured
     tensors = {
         name.removeprefix("transformer."): torch.as_tensor(value)
         for name, value in weights.items()
@@ -41,7 +52,7 @@ def load(cls: type[GPT], weights: Mapping[str, Any], pattern: SkipPattern | None
     (vocab_size, n_embd), block_size = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
     config = GPTConfig(
         n_layer=len({name.split(".")[1] for name in tensors if name.startswith("h.")}),
-        n_head=pattern.n_head if pattern else max(1, n_embd // 64),
+        n_head=n_head or max(1, n_embd // 64),
         n_embd=n_embd,
         block_size=block_size,
         vocab_size=vocab_size,
@@ -52,6 +63,16 @@ def load(cls: type[GPT], weights: Mapping[str, Any], pattern: SkipPattern | None
     _check_shapes(state, model.state_dict())
     model.load_state_dict(state)
     return model
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
+    """The tensors of a file or folder, and n_head where a config.json stands beside them."""
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file} does not exist; give a .safetensors file or a folder with model.safetensors")
+    config = file.with_name("config.json")
+    n_head = json.loads(config.read_text())["n_head"] if config.is_file() else None
+    return load_file(file), n_head
 
 
 def _check_shapes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

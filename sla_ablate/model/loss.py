@@ -95,7 +95,7 @@ class _MeanNLL(torch.autograd.Function):
         return total / count
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         factor = grad_loss / ctx.count
         grad_hidden, grad_weight = (
             None if grad is None else (grad * factor).to(dtype)

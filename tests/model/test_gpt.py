@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
 from sla_ablate.errors import InputError
@@ -154,6 +155,19 @@ def test_wrong_weights_are_named(spoil, message):
     spoil(weights)
     with pytest.raises(InputError, match=message):
         GPT.from_gpt2(weights, SkipPattern.baseline(4, 4))
+
+
+def test_weights_from_a_folder_and_a_file(oracle, tmp_path):
+    save_file({name: torch.as_tensor(a) for name, a in weights_of(oracle).items()}, tmp_path / "model.safetensors")
+    pattern = SkipPattern.from_tables(oracle["key_source"], oracle["value_source"])
+    expected = model_of(oracle)(torch.as_tensor(oracle["tokens"]))
+    for path in (tmp_path, tmp_path / "model.safetensors", str(tmp_path)):
+        assert torch.equal(GPT.from_gpt2(path, pattern)(torch.as_tensor(oracle["tokens"])), expected)
+    assert GPT.from_gpt2(tmp_path).config.n_head == 1  # 64 wide or one
+    (tmp_path / "config.json").write_text('{"n_head": 2}')
+    assert GPT.from_gpt2(tmp_path).config.n_head == 2
+    with pytest.raises(InputError, match=r"nothing does not exist"):
+        GPT.from_gpt2(tmp_path / "nothing")
 
 
 def test_impossible_shapes_are_refused():
