@@ -70,13 +70,13 @@ class OptimConfig:
     """AdamW, its schedule and its batches; steps are optimizer steps."""
 
     steps: int = 600
-    batch_size: int = 8
+    batch_size: int = 4
     """Sequences of block_size tokens in one optimizer step, over all micro-batches and devices."""
     micro_batches: int = 1
     """Parts into which a batch is cut to save memory; their gradients are accumulated."""
-    lr: float = 1e-3
+    lr: float = 3e-3
     """Peak learning rate."""
-    min_lr: float = 1e-4
+    min_lr: float = 3e-4
     """Learning rate at the last step."""
     warmup_steps: int = 60
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])

@@ -55,7 +55,7 @@ def records(sweep: Path) -> list[dict]:
         (["pattern=tables"], "pattern=tables needs pattern.key_source"),
         (["pattern=tables", "pattern.key_source=[[0]]"], "1 layers × 1 heads, the model has 6 × 4"),
         (["model.n_embd=130"], "n_embd=130 is not a multiple of n_head=4; nearest possible width 128"),
-        (["optim.micro_batches=3"], "micro_batches=3 does not divide optim.batch_size=8"),
+        (["optim.micro_batches=3"], "micro_batches=3 does not divide optim.batch_size=4"),
         (["optim.warmup_steps=601"], "warmup_steps=601 is more than optim.steps=600"),
         (["trainer.precision=bf61"], "'bf61' is unknown; choose from auto, bf16, fp32; did you mean 'bf16'"),
         (
