@@ -33,7 +33,7 @@ package: $(INSTALLED) ## build the wheel and use it from an empty folder
 
 smoke: $(INSTALLED) ## a miniature of the demo, end to end
 	rm -rf runs/smoke
-	$(BIN)/sla-ablate train experiment=demo scale=smoke sweep=smoke hydra/launcher=local
+	$(BIN)/sla-ablate train experiment=demo sweep=smoke scale=smoke hydra/launcher=local
 	$(BIN)/sla-ablate report runs/smoke
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -1,1 +1,1 @@
-"""Text to tensors: corpora → tokenizer → token shards → batches."""
+"""Corpora to tokenizer to token shards to batches; no Hydra, no Lightning."""
