@@ -54,7 +54,8 @@ def shifted(tokens: torch.Tensor) -> torch.Tensor:
 
 def stepper(model: torch.nn.Module, bfloat16: bool) -> Step:
     """One optimizer step as a function of a batch [B, T]; returns the loss."""
-    optimizer = adamw(model, OptimConfig())
+    # Without warm-up, a higher rate would blow the last bits' difference up within steps.
+    optimizer = adamw(model, OptimConfig(lr=3e-4))
 
     def step(tokens: torch.Tensor) -> float:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
