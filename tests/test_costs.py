@@ -26,7 +26,7 @@ def test_gpt2_has_124_million_parameters():
 def test_forward_flops_are_the_counted_ones(monkeypatch):
     """Attention is counted dense, T keys a query, where the formula takes the (T + 1) / 2 that a query sees."""
     monkeypatch.setattr(gpt, "causal_attention", lambda q, k, v, dropout: (q @ k.transpose(-1, -2)) @ v)
-    model, T = GPT(CONFIG), CONFIG.block_size
+    model, T = GPT(CONFIG).double(), CONFIG.block_size
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, T, dtype=torch.long))
     unseen_keys = T - (T + 1) / 2
