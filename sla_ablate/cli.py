@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sla_ablate.errors import InputError
+from sla_ablate.errors import InputError, unknown
 
 USAGE = """\
 Ablate and reproduce Skip-Layer Attention and its relatives.
@@ -53,8 +53,6 @@ def _dispatch(arguments: list[str]) -> int:
         return _complete(rest)
     commands = {"train": _train, "report": _report, "prepare": _prepare}
     if command not in commands:
-        from sla_ablate.errors import unknown
-
         raise unknown("command", command, commands)
     return commands[command](rest)
 

@@ -1,7 +1,7 @@
 """Causal attention: one call, several exact kernels, the fastest for the case at hand.
 
 All kernels compute softmax(q kᵀ / √head_size) v with the same causal mask; they differ in speed only.
-On a CPU, PyTorch's fused kernel spends most of a training step in short rows: it is 1.2 to 3 times slower than
+On a CPU, PyTorch's fused kernel spends most of a training step in short rows: it takes up to 3 times as long as
 the same products done by the GEMM library on blocks of rows (`benchmarks/README.md` has the figures). The
 blocks keep T²/2 probabilities a head for the backward pass, so long contexts go to the fused kernel, which
 keeps none.

@@ -17,7 +17,7 @@ _ROWS = 256  # so that the intermediate results stay in the cache
 def gelu(x: Tensor) -> Tensor:
     """The activation of every element; on a CPU as x · sigmoid(A x + B x³).
 
-    The two forms are equal, and PyTorch's vectorised sigmoid takes a sixth of the time of its tanh.
+    The two forms are equal, and PyTorch's vectorised sigmoid takes a sixth of the time of its tanh in float32.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.gelu(x, approximate="tanh")
