@@ -20,11 +20,16 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """x Wᵀ + b."""
-        in_float32 = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
-        if _HAS_ONEDNN and in_float32 and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling():
-            out: Tensor = _OneDNNLinear.apply(input, self.weight, self.bias)
-            return out
-        return F.linear(input, self.weight, self.bias)
+        return linear(input, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + b: [..., in_features], [out_features, in_features] -> [..., out_features]."""
+    in_float32 = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    if _HAS_ONEDNN and in_float32 and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling():
+        out: Tensor = _OneDNNLinear.apply(x, weight, bias)
+        return out
+    return F.linear(x, weight, bias)
 
 
 def _multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
