@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from sla_ablate.model.config import GPTConfig
-from sla_ablate.patterns import SkipPattern, Table
+from sla_ablate.patterns import SkipPattern
 
 CACHE_BYTES_PER_NUMBER = 2
 """KV-cache bytes are those of a half-precision cache."""
@@ -34,16 +32,10 @@ def costs(config: GPTConfig, pattern: SkipPattern) -> Costs:
     vectors = L * (9 * biases * C + 2 * C * (1 + biases)) + C * (1 + biases)
     mean_keys = (config.block_size + 1) / 2
     forward = 2 * (matrices + V * C) + L * 2 * 2 * mean_keys * C
-    read = _read_heads(pattern.key_source) + _read_heads(pattern.value_source)
+    read = int(pattern.keys_read.sum() + pattern.values_read.sum())
     return Costs(
         parameters=matrices + vectors + (V + config.block_size) * C,
         forward_flops_per_token=forward,
         training_flops_per_token=3 * forward,
         kv_cache_bytes_per_token=read * config.head_size * CACHE_BYTES_PER_NUMBER,
     )
-
-
-def _read_heads(source: Table) -> int:
-    """How many different (layer, head) a table reads."""
-    heads = np.broadcast_to(np.arange(source.shape[1]), source.shape)
-    return len(np.unique(np.stack([source.ravel(), heads.ravel()]), axis=1).T)

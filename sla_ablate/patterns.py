@@ -7,6 +7,7 @@ keys that layer `key_source[l, h]` and the values that layer `value_source[l, h]
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from sla_ablate.errors import InputError
 
 Table = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 TableLike = Sequence[Sequence[int]] | npt.NDArray[np.integer]
 
 
@@ -56,6 +58,16 @@ class SkipPattern:
     def n_head(self) -> int:
         """Number of heads in each layer."""
         return int(self.key_source.shape[1])
+
+    @functools.cached_property
+    def keys_read(self) -> Mask:
+        """[n_layer, n_head]: whether some head reads the keys of head h of layer l."""
+        return _read(self.key_source)
+
+    @functools.cached_property
+    def values_read(self) -> Mask:
+        """[n_layer, n_head]: whether some head reads the values of head h of layer l."""
+        return _read(self.value_source)
 
     @property
     def is_baseline(self) -> bool:
@@ -125,6 +137,12 @@ def _table(name: str, rows: TableLike) -> Table:
         return np.array(rows)
     except ValueError:
         raise InputError(f"{name}: the rows differ in length; every layer has the same number of heads") from None
+
+
+def _read(source: Table) -> Mask:
+    read = np.zeros(source.shape, dtype=bool)
+    read[source, np.arange(source.shape[1])] = True
+    return read
 
 
 def _own_layers(n_layer: int, n_head: int) -> Table:
