@@ -2,17 +2,20 @@
 
     python benchmarks/train_step.py [--sizes 12x192,6x384] [--rounds 5] [--loss-steps 40]
 
-All models of a row have the same weights, batch, optimizer (fused AdamW), clipping and precision, on one thread,
-and take their steps in turn, so that a busy machine slows all of them; the fastest step of each counts. The GEMM
-rate is that of the size's own products (x Wᵀ, g W and gᵀ x of the feed-forward layer). `--loss-steps` trains ours
-and Hugging Face's from the same weights on the same batches and prints both loss curves.
+All models of a row have the same weights, batch, optimizer (fused AdamW), clipping and precision. Each has a process
+of its own with one thread, ours set up as a run is, Hugging Face's as it comes; they take their steps in turn, so that
+a busy machine slows all of them, and the fastest step of each counts. The GEMM rate is that of the size's own products
+(x Wᵀ, g W and gᵀ x of the feed-forward layer). `--loss-steps` trains ours and Hugging Face's from the same weights on
+the same batches and prints both loss curves.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +23,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
+from sla_ablate.allocator import keep_freed_memory
 from sla_ablate.config import OptimConfig
 from sla_ablate.costs import costs
 from sla_ablate.training import adamw
@@ -84,15 +88,37 @@ def gemm_rate(config: GPTConfig, rows: int, dtype: torch.dtype) -> float:
     return 3 * 2 * rows * C * 4 * C / best
 
 
-def fastest(steps: dict[str, Step], tokens: torch.Tensor, rounds: int) -> dict[str, float]:
-    """Seconds of the fastest step of each, taken in turn after one to warm up."""
-    best = dict.fromkeys(steps, float("inf"))
-    for turn in range(rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step(tokens)
-            if turn:
-                best[name] = min(best[name], time.perf_counter() - start)
+def serve(pipe: Connection, name: str, config: GPTConfig, batch: int, bfloat16: bool) -> None:
+    """In a process of its own: take a step of the model whenever asked, and answer with its seconds."""
+    if name != "hf":
+        keep_freed_memory()
+    step = stepper(models(config)[name], bfloat16)
+    tokens = torch.randint(VOCAB, (batch, config.block_size))
+    while pipe.recv():
+        start = time.perf_counter()
+        step(tokens)
+        pipe.send(time.perf_counter() - start)
+
+
+def fastest(config: GPTConfig, batch: int, bfloat16: bool, rounds: int) -> dict[str, float]:
+    """Seconds of the fastest step of each model, taken in turn after two to warm up."""
+    fork = multiprocessing.get_context("fork")
+    pipes, workers = {}, []
+    for name in ("hf", "baseline", "sla"):
+        pipes[name], other = fork.Pipe()
+        workers.append(fork.Process(target=serve, args=(other, name, config, batch, bfloat16), daemon=True))
+        workers[-1].start()
+    best = dict.fromkeys(pipes, float("inf"))
+    for turn in range(rounds + 2):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            seconds = pipe.recv()
+            if turn >= 2:
+                best[name] = min(best[name], seconds)
+    for pipe in pipes.values():
+        pipe.send(False)
+    for worker in workers:
+        worker.join()
     return best
 
 
@@ -111,13 +137,12 @@ def compare(name: str, bfloat16: bool, rounds: int) -> None:
     """Print one row of the table."""
     n_layer, n_head, n_embd, block_size, batch = SIZES[name]
     config = GPTConfig(n_layer, n_head, n_embd, block_size, VOCAB)
-    tokens = torch.randint(VOCAB, (batch, block_size))
-    seconds = fastest({k: stepper(m, bfloat16) for k, m in models(config).items()}, tokens, rounds)
-    flops = costs(config, SkipPattern.baseline(n_layer, n_head)).training_flops_per_token * tokens.numel()
-    rate = gemm_rate(config, tokens.numel(), torch.bfloat16 if bfloat16 else torch.float32)
+    seconds, n_tokens = fastest(config, batch, bfloat16, rounds), batch * block_size
+    flops = costs(config, SkipPattern.baseline(n_layer, n_head)).training_flops_per_token * n_tokens
+    rate = gemm_rate(config, n_tokens, torch.bfloat16 if bfloat16 else torch.float32)
     print(
         f"| {name} | {block_size} | {'bf16' if bfloat16 else 'fp32'} "
-        + "".join(f"| {tokens.numel() / seconds[k]:,.0f} " for k in seconds)
+        + "".join(f"| {n_tokens / seconds[k]:,.0f} " for k in seconds)
         + f"| {seconds['hf'] / seconds['baseline']:.2f} | {seconds['sla'] / seconds['baseline']:.3f} "
         f"| {flops / seconds['baseline'] / 1e9:.0f} | {rate / 1e9:.0f} | {flops / seconds['baseline'] / rate:.2f} |",
         flush=True,

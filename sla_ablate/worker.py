@@ -23,6 +23,7 @@ import yaml
 from safetensors.torch import save
 
 from sla_ablate import precision
+from sla_ablate.allocator import keep_freed_memory
 from sla_ablate.callbacks.progress import Progress, append_line
 from sla_ablate.callbacks.validation import Validation
 from sla_ablate.config import RunConfig
@@ -41,6 +42,7 @@ def run(folder: Path) -> None:
     record = read_record(folder)
     assert record is not None
     torch.set_num_threads(config.trainer.threads)
+    keep_freed_memory()
     L.seed_everything(config.seed, verbose=False)  # dropout's stream
 
     shards = prepare(config.data)

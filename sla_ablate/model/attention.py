@@ -19,6 +19,8 @@ from torch import Tensor
 
 LONGEST_BLOCKWISE = 1024
 """Tokens up to which the blockwise CPU kernel is used; beyond, its T² memory outweighs its speed."""
+BLOCK_SCORES = 3 << 18
+"""Attention scores computed at one time: about as many as stay in a core's share of the cache."""
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -40,15 +42,11 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> T
 
 def blockwise_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention over blocks of query rows, each against only the keys that it can see."""
-    rows = 64 if q.shape[-2] < 512 else 128
-    out: Tensor = _Blockwise.apply(q, k, v, rows)
+    T = q.shape[-2]
+    rows = 128 if q.dtype == torch.bfloat16 and T >= 512 else 64
+    heads = max(8, BLOCK_SCORES // (rows * T))
+    out: Tensor = _Blockwise.apply(q, k, v, rows, heads)
     return out
-
-
-def _like_heads(shape: torch.Size, like: Tensor) -> Tensor:
-    """Empty [B, H, T, head_size] over memory laid out [B, T, H, head_size], so that joining the heads is no copy."""
-    B, H, T, head_size = shape
-    return like.new_empty(B, T, H, head_size).transpose(1, 2)
 
 
 @functools.lru_cache(maxsize=8)
@@ -58,45 +56,53 @@ def _causal_bias(rows: int, dtype: torch.dtype) -> Tensor:
 
 
 class _Blockwise(torch.autograd.Function):
-    """B·H products in one batch; a block of rows i:j sees the keys 0:j, masked on its diagonal square only."""
+    """`heads` of the B·H heads at a time; a block of rows i:j sees the keys 0:j, masked on its diagonal square only."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: int) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: int, heads: int) -> Tensor:
         shape = q.shape
         T, head_size = shape[-2:]
         scale = 1 / math.sqrt(head_size)
         # One product with the scale folded into q is cheaper than scaling every [rows, T] block of scores.
-        q, k, v = (x.reshape(-1, T, head_size) for x in (q * scale, k, v))
-        out = _like_heads(shape, q)
+        q = torch.mul(q, scale, out=q.new_empty(shape))
+        q, k, v = (x.reshape(-1, T, head_size) for x in (q, k, v))
+        out = torch.empty_like(q)
         probabilities = []
-        for i in range(0, T, rows):
-            j = min(i + rows, T)
-            p = q[:, i:j] @ k[:, :j].transpose(1, 2)
-            p[..., i:] += _causal_bias(j - i, p.dtype)
-            p = p.softmax(-1)
-            out[:, :, i:j] = (p @ v[:, :j]).view(*shape[:-2], j - i, head_size)
-            probabilities.append(p)
+        for group, keys, values, y in zip(*(x.split(heads) for x in (q, k, v, out)), strict=True):
+            for i in range(0, T, rows):
+                j = min(i + rows, T)
+                p = group[:, i:j] @ keys[:, :j].transpose(1, 2)
+                p[..., i:] += _causal_bias(j - i, p.dtype)
+                p = p.softmax(-1)
+                torch.bmm(p, values[:, :j], out=y[:, i:j])
+                probabilities.append(p)
         ctx.save_for_backward(q, k, v, *probabilities)
-        ctx.scale, ctx.rows = scale, rows
-        return out
+        ctx.scale, ctx.rows, ctx.heads = scale, rows, heads
+        return out.view(shape)
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, *probabilities = ctx.saved_tensors
         shape = grad_out.shape
         T = shape[-2]
-        grad_out = grad_out.reshape(v.shape)
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty(0), torch.empty(0)
+        grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        groups = zip(*(x.split(ctx.heads) for x in (q, k, v, grad_out.reshape(v.shape), *grads)), strict=True)
+        block = len(probabilities)
         # The last rows see every key, so their products are whole gradients to which the others are added.
-        for i, p in reversed(list(zip(range(0, T, ctx.rows), probabilities, strict=True))):
-            j = min(i + ctx.rows, T)
-            g = grad_out[:, i:j]
-            grad_p = g @ v[:, :j].transpose(1, 2)
-            grad_s = torch._softmax_backward_data(grad_p, p, -1, p.dtype)
-            torch.matmul(grad_s, k[:, :j], out=grad_q[:, i:j])
-            if j == T:
-                grad_k, grad_v = grad_s.transpose(1, 2) @ q[:, i:j], p.transpose(1, 2) @ g
-            else:
-                grad_k[:, :j] += grad_s.transpose(1, 2) @ q[:, i:j]
-                grad_v[:, :j] += p.transpose(1, 2) @ g
-        return (grad_q * ctx.scale).view(shape), grad_k.view(shape), grad_v.view(shape), None
+        for query, key, value, g, grad_q, grad_k, grad_v in reversed(list(groups)):
+            for i in reversed(range(0, T, ctx.rows)):
+                j = min(i + ctx.rows, T)
+                block -= 1
+                p = probabilities[block]
+                grad_p = g[:, i:j] @ value[:, :j].transpose(1, 2)
+                grad_s = torch._softmax_backward_data(grad_p, p, -1, p.dtype)
+                torch.bmm(grad_s, key[:, :j], out=grad_q[:, i:j])
+                if j == T:
+                    torch.bmm(grad_s.transpose(1, 2), query[:, i:j], out=grad_k)
+                    torch.bmm(p.transpose(1, 2), g[:, i:j], out=grad_v)
+                else:
+                    grad_k[:, :j] += grad_s.transpose(1, 2) @ query[:, i:j]
+                    grad_v[:, :j] += p.transpose(1, 2) @ g[:, i:j]
+        grads[0].mul_(ctx.scale)
+        grad_q, grad_k, grad_v = (grad.view(shape) for grad in grads)
+        return grad_q, grad_k, grad_v, None, None

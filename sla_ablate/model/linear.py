@@ -25,15 +25,32 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b: [..., in_features], [out_features, in_features] -> [..., out_features]."""
-    in_float32 = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    if _HAS_ONEDNN and in_float32 and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling():
+    if _use_onednn(x, weight) and not torch.is_autocast_enabled("cpu"):
         out: Tensor = _OneDNNLinear.apply(x, weight, bias)
         return out
     return F.linear(x, weight, bias)
 
 
-def _multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a bᵀ + bias by oneDNN: [N, K], [M, K] -> [N, M]."""
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """a bᵀ, without gradient: [N, K], [M, K] -> [N, M]."""
+    return _onednn_multiply(a, b) if _use_onednn(a, b) else a @ b.T
+
+
+def multiply_transposed(a: Tensor, b: Tensor) -> Tensor:
+    """aᵀ b, without gradient: [N, K], [N, M] -> [K, M]."""
+    if not _use_onednn(a, b):
+        return a.T @ b
+    # oneDNN copies its first factor into rows, so the narrow one goes first.
+    return multiply(a.T, b.T) if a.shape[1] < b.shape[1] else multiply(b.T, a.T).T.contiguous()
+
+
+def _use_onednn(a: Tensor, b: Tensor) -> bool:
+    in_float32 = a.device.type == "cpu" and a.dtype == b.dtype == torch.float32
+    return _HAS_ONEDNN and in_float32 and not torch.compiler.is_compiling()
+
+
+def _onednn_multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """a bᵀ + bias: [N, K], [M, K] -> [N, M]."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return out
 
@@ -43,7 +60,7 @@ class _OneDNNLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
-        return _multiply(x, weight, bias)
+        return _onednn_multiply(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -51,7 +68,7 @@ class _OneDNNLinear(torch.autograd.Function):
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         g = grad_out.reshape(-1, grad_out.shape[-1])
         return (
-            _multiply(g, weight.T).view(x.shape) if needs_x else None,
-            g.T @ x.reshape(-1, x.shape[-1]) if needs_weight else None,
+            _onednn_multiply(g, weight.T).view(x.shape) if needs_x else None,
+            multiply_transposed(g, x.reshape(-1, x.shape[-1])) if needs_weight else None,
             g.sum(0) if needs_bias else None,
         )

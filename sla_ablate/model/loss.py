@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sla_ablate.model.linear import multiply, multiply_transposed
+
 IGNORE = -100
 """Targets that count for nothing: padding."""
-BLOCK = 1024
+BLOCK = 512
 """Tokens whose logits exist at one time."""
 
 
@@ -53,7 +55,7 @@ def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor, label_smoothing: f
 
 def _log_probabilities(hidden: Tensor, weight: Tensor) -> Tensor:
     """[N, V], at least float32."""
-    logits = hidden @ weight.T
+    logits = multiply(hidden, weight)
     return F.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -71,7 +73,7 @@ class _MeanNLL(torch.autograd.Function):
         for i in range(0, len(hidden), BLOCK):
             h, keep = hidden[i : i + BLOCK], scored[i : i + BLOCK, None]
             target = targets[i : i + BLOCK, None].clamp(min=0)
-            logits = h @ weight.T
+            logits = multiply(h, weight)
             p = logits.softmax(-1, dtype=wide)
             # log Σ exp: the largest probability is exp(0) / Σ exp(logit - max), at least 1 / V, so no underflow.
             log_sum = logits.amax(1, keepdim=True).to(wide) - p.amax(1, keepdim=True).log()
@@ -87,9 +89,9 @@ class _MeanNLL(torch.autograd.Function):
             if smoothing:
                 grad -= smoothing / vocab_size
             if grad_hidden is not None:
-                grad_hidden[i : i + BLOCK] = (grad @ weight) * keep
+                grad_hidden[i : i + BLOCK] = multiply(grad, weight.T) * keep
             if grad_weight is not None:
-                grad_weight += grad.T @ (h * keep)
+                grad_weight += multiply_transposed(grad, h * keep)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.count, ctx.dtypes = count, (hidden.dtype, weight.dtype)
         return total / count
