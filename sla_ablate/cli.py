@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from sla_ablate.errors import InputError, unknown
 
@@ -19,12 +21,15 @@ commands:
   train [-m] OVERRIDES…         one run, or with -m a Hydra multirun over comma-separated values
   report SWEEP [--out DIR]      tables (Markdown, CSV) and the figure of a sweep
   prepare OVERRIDES…            tokenize a corpus ahead of time: data=…, data.path=…
+  patterns [OVERRIDES…] [--svg FILE]
+                                the family of patterns with its costs, or one pattern's tables, diagram and costs
 
 examples:
   sla-ablate train experiment=demo hydra/launcher=local
   sla-ablate train -m pattern=baseline,sla pattern.distance=1,3,5 seed=0,1 sweep=distance
   sla-ablate train data.path='corpus/*.jsonl.zst' model=nano pattern=sla pattern.distance=9
   sla-ablate report runs/distance
+  sla-ablate patterns model=gpt2 pattern=sla pattern.distance=9 --svg sla.svg
 
 Overrides are Hydra's: GROUP=NAME or KEY=VALUE; `sla-ablate train --help` lists them.
 Completion: eval "$(sla-ablate --shell-completion install=bash)" (or zsh, fish)
@@ -51,10 +56,9 @@ def _dispatch(arguments: list[str]) -> int:
     command, rest = arguments[0], arguments[1:]
     if command in ("-sc", "--shell-completion"):
         return _complete(rest)
-    commands = {"train": _train, "report": _report, "prepare": _prepare}
-    if command not in commands:
-        raise unknown("command", command, commands)
-    return commands[command](rest)
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
+    return COMMANDS[command](rest)
 
 
 def _train(arguments: list[str]) -> int:
@@ -86,7 +90,7 @@ def _train_help() -> int:
 
 
 def _report(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="sla-ablate report")
+    parser = _Parser(prog="sla-ablate report")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/report)")
     options = parser.parse_args(arguments)
@@ -109,27 +113,70 @@ def _prepare(overrides: list[str]) -> int:
     return 0
 
 
+def _patterns(arguments: list[str]) -> int:
+    parser = _Parser(prog="sla-ablate patterns", allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*", help="as of train; without a pattern: the whole family")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the pattern as an SVG picture")
+    options, flags = parser.parse_known_intermixed_args(arguments)
+    _reject_flags(flags, "--svg FILE, --help")
+    from sla_ablate import catalogue, sweep
+
+    if any(re.match(r"[+~]*(pattern|experiment)\b", override) for override in options.overrides):
+        configs = sweep.compose_all(options.overrides, multirun=True)
+        # Runs that differ only in what no pattern depends on, such as the seed, are told once.
+        sections = list(dict.fromkeys(map(catalogue.describe, configs)))
+        if options.svg:
+            _write(options.svg, catalogue.draw(configs))
+    elif options.svg:
+        raise InputError("--svg draws one pattern; choose it with pattern=NAME")
+    else:
+        names = sweep.choices("pattern")
+        configs = sweep.compose_all([*options.overrides, f"pattern={','.join(names)}"], multirun=True)
+        families = (configs[i : i + len(names)] for i in range(0, len(configs), len(names)))
+        sections = [catalogue.family(dict(zip(names, members, strict=True))) for members in families]
+    print("\n\n".join(sections), end="")
+    return 0
+
+
+def _write(file: Path, text: str) -> None:
+    from sla_ablate.files import write_atomically
+
+    try:
+        write_atomically(file, text.encode())
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}") from None
+
+
 def _reject_flags(overrides: list[str], allowed: str) -> None:
     for override in overrides:
         if override.startswith("-"):
             raise InputError(f"option {override!r} is unknown; allowed: {allowed}")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
 def _complete(arguments: list[str]) -> int:
-    """Hydra's completion, with the command's name taken out of the line that it looks at."""
-    line = os.environ.get("COMP_LINE", "")
-    words = line.split()
-    if "install" in " ".join(arguments) or "uninstall" in " ".join(arguments):
-        pass
-    elif len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
-        prefix = words[1] if len(words) == 2 else ""
-        print("\n".join(c for c in ("train", "report", "prepare") if c.startswith(prefix)))
-        return 0
-    elif words[1] not in ("train", "prepare"):
-        return 0
-    else:
-        os.environ["COMP_LINE"] = line.replace(f" {words[1]}", "", 1)
+    """Completes the command's name; what follows it is Hydra's, which must not see the command."""
+    installing = "install" in " ".join(arguments)  # or uninstalling
+    if not installing:
+        line = os.environ.get("COMP_LINE", "")
+        command, space, _ = line.partition(" ")[2].lstrip().partition(" ")
+        if not space:
+            print("\n".join(name for name in COMMANDS if name.startswith(command)))
+            return 0
+        if command not in TAKES_OVERRIDES:
+            return 0
+        os.environ["COMP_LINE"] = line.replace(f" {command}", "", 1)
     from sla_ablate import sweep
 
     sweep.hydra_main(["--shell-completion", *arguments])
     return 0
+
+
+COMMANDS = {"train": _train, "report": _report, "prepare": _prepare, "patterns": _patterns}
+TAKES_OVERRIDES = ("train", "prepare", "patterns")

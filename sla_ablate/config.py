@@ -5,12 +5,13 @@ Light on purpose (no torch, no Hydra): the command line validates whole sweeps w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns import SkipPattern
+from sla_ablate.patterns.registry import Names, mechanism
 
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -25,6 +26,8 @@ class ModelConfig:
     block_size: int = 256
     bias: bool = True
     dropout: float = 0.0
+    positions: str = "learned"
+    rotary_base: float = 10000.0
 
 
 @dataclass
@@ -32,13 +35,27 @@ class PatternConfig:
     """Which layer each head reads; see `SkipPattern`. A constructor ignores the fields it has no use for."""
 
     name: str = "baseline"
-    """`baseline`, `sla` (a fixed distance), `window` or `tables`."""
+    """A name of `sla_ablate.patterns.registry.MECHANISMS`: `baseline`, `sla`, `window`, `cla`, …"""
     distance: int | None = None
     """n_l, in layers; three quarters of the layers if null, as in the paper (9 of 12)."""
     heads: int | None = None
-    """n_h, skip heads a layer; three quarters of the heads if null, as in the paper (9 of 12)."""
+    """n_h, skip heads a layer; three quarters of the heads if null, as in the paper (9 of 12); `first_layer`: all."""
     layers: int | None = None
     """Only the last so many layers carry skip heads; every layer that can if null."""
+    placement: str = "first"
+    """Which heads of a layer skip: the `first`, the `last`, or `spread` evenly."""
+    group_size: int = 2
+    """For `cla`: adjacent layers that share keys and values."""
+    split: int | None = None
+    """For `yoco`: the layer whose keys and values all layers above it read; the middle one if null."""
+    partition: str = "pizza"
+    """For `condensed`: `pizza`, `sandwich` or `lasagna`."""
+    kv_layers: int | None = None
+    """For `condensed`: layers with keys and values of their own; half of the layers if null."""
+    seed: int = 0
+    """For `random`: of the layers drawn; not the run's seed."""
+    share: str = "both"
+    """What is read from another layer: `both`, or only `keys` or `values`."""
     key_source: list[list[int]] | None = None
     """For `tables`: [n_layer, n_head]."""
     value_source: list[list[int]] | None = None
@@ -137,55 +154,24 @@ class RunConfig:
 
     def gpt_config(self, vocab_size: int) -> GPTConfig:
         """The model's shape with the tokenizer's vocabulary."""
-        m = self.model
-        return GPTConfig(m.n_layer, m.n_head, m.n_embd, m.block_size, vocab_size, m.bias, m.dropout)
+        return GPTConfig(vocab_size=vocab_size, **asdict(self.model))
 
     def skip_pattern(self) -> SkipPattern:
         """The source tables that `pattern` describes for this model."""
-        p, L, H = self.pattern, self.model.n_layer, self.model.n_head
-        distance, heads = self._distance_and_heads()
-        if p.name == "baseline":
-            return SkipPattern.baseline(L, H)
-        if p.name == "sla":
-            return SkipPattern.skip_layer(L, H, distance, heads, p.layers)
-        if p.name == "window":
-            return SkipPattern.window(L, H, distance, heads)
-        if p.name == "tables":
-            if p.key_source is None:
-                raise InputError("pattern=tables needs pattern.key_source, a table [n_layer, n_head]")
-            pattern = SkipPattern.from_tables(p.key_source, p.value_source)
-            if pattern.key_source.shape != (L, H):
-                raise InputError(
-                    f"pattern.key_source is {pattern.n_layer} layers × {pattern.n_head} heads, the model has {L} × {H}"
-                )
-            return pattern
-        raise unknown("pattern.name", p.name, ("baseline", "sla", "window", "tables"))
+        p, m = self.pattern, self.model
+        return mechanism(p.name).pattern(m.n_layer, m.n_head, asdict(p))
 
     def pattern_label(self) -> str:
         """The pattern in words, for tables and figures."""
-        p, H = self.pattern, self.model.n_head
-        distance, heads = self._distance_and_heads()
-        last = f", last {p.layers} layers" if p.layers else ""
-        return {
-            "baseline": "baseline",
-            "sla": f"SLA, distance {distance}, {heads} of {H} heads{last}",
-            "window": f"SLA, window {distance}, {heads} of {H} heads",
-        }.get(p.name, p.name)
+        return self._pattern_names().label
 
     def pattern_slug(self) -> str:
         """The pattern as a piece of a folder's name."""
-        distance, heads = self._distance_and_heads()
-        last = f"-l{self.pattern.layers}" if self.pattern.layers else ""
-        return {
-            "sla": f"sla-d{distance}-h{heads}{last}",
-            "window": f"window-d{distance}-h{heads}",
-        }.get(self.pattern.name, self.pattern.name)
+        return self._pattern_names().slug
 
-    def _distance_and_heads(self) -> tuple[int, int]:
+    def _pattern_names(self) -> Names:
         p, m = self.pattern, self.model
-        distance = max(1, round(0.75 * m.n_layer)) if p.distance is None else p.distance
-        heads = max(1, round(0.75 * m.n_head)) if p.heads is None else p.heads
-        return distance, heads
+        return mechanism(p.name).named(m.n_layer, m.n_head, asdict(p))
 
     def check(self) -> None:
         """Everything that can be known before data are read.

@@ -13,9 +13,15 @@ CACHE_BYTES_PER_NUMBER = 2
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of a model under a pattern; FLOPs count a multiplication and an addition as two."""
+    """Costs of a model under a pattern; FLOPs count a multiplication and an addition as two.
+
+    Keys and values that no head reads are not computed, so their products and their rows of `c_attn` cost nothing.
+    """
 
     parameters: int
+    """All of the model's, the same for every pattern."""
+    parameters_read: int
+    """Without the weights and biases that compute keys and values no head reads."""
     forward_flops_per_token: float
     """Matrix products of a whole context of block_size tokens, per token; a query sees the keys up to its own."""
     training_flops_per_token: float
@@ -30,12 +36,16 @@ def costs(config: GPTConfig, pattern: SkipPattern) -> Costs:
     biases = 1 if config.bias else 0
     matrices = L * 12 * C * C
     vectors = L * (9 * biases * C + 2 * C * (1 + biases)) + C * (1 + biases)
+    positions = config.block_size if config.positions == "learned" else 0
+    parameters = matrices + vectors + (V + positions) * C
+    read = int(pattern.keys_read.sum() + pattern.values_read.sum()) * config.head_size
+    unread = L * 2 * C - read  # rows of c_attn, each C wide
     mean_keys = (config.block_size + 1) / 2
-    forward = 2 * (matrices + V * C) + L * 2 * 2 * mean_keys * C
-    read = int(pattern.keys_read.sum() + pattern.values_read.sum())
+    forward = 2 * (matrices - unread * C + V * C) + L * 2 * 2 * mean_keys * C
     return Costs(
-        parameters=matrices + vectors + (V + config.block_size) * C,
+        parameters=parameters,
+        parameters_read=parameters - unread * (C + biases),
         forward_flops_per_token=forward,
         training_flops_per_token=3 * forward,
-        kv_cache_bytes_per_token=read * config.head_size * CACHE_BYTES_PER_NUMBER,
+        kv_cache_bytes_per_token=read * CACHE_BYTES_PER_NUMBER,
     )

@@ -170,6 +170,13 @@ def describe() -> str:
     )
 
 
+def choices(group: str) -> list[str]:
+    """The names that a configuration group offers."""
+    with _Composer():
+        loader = GlobalHydra.instance().config_loader()
+        return sorted(loader.get_group_options(group, results_filter=ObjectType.CONFIG))
+
+
 def _indent(text: str) -> str:
     return "".join(f"  {line}\n" for line in text.splitlines())
 

@@ -20,7 +20,6 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
-from safetensors.torch import save
 
 from sla_ablate import precision
 from sla_ablate.allocator import keep_freed_memory
@@ -30,7 +29,6 @@ from sla_ablate.config import RunConfig
 from sla_ablate.costs import costs
 from sla_ablate.data.shards import prepare
 from sla_ablate.evaluation import document_nll
-from sla_ablate.files import write_atomically
 from sla_ablate.runs import Record, read_record, write_record
 from sla_ablate.training import LanguageModel, build_model, training_loader
 
@@ -83,8 +81,7 @@ def run(folder: Path) -> None:
     result = document_nll(model, shards)
     nll = sum(result["nll"]) / sum(result["tokens"])
     append_line(metrics, step=config.optim.steps, validation_loss=nll)
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    write_atomically(folder / "checkpoints" / "model.safetensors", save(model.state_dict()))
+    model.save(folder / "checkpoints")
 
     tokens = config.optim.steps * tokens_per_step
     record["cost"] = {

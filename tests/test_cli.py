@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -68,8 +69,6 @@ def records(sweep: Path) -> list[dict]:
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_writes_nothing(sla, small_corpus, overrides, message):
-    import re
-
     cache = f"data.cache={small_corpus.parent / 'cache'}"
     done = sla("train", cache, *overrides)
     assert done.returncode == 2, done.stderr
@@ -187,6 +186,89 @@ def test_prepare_tells_what_it_made(sla):
     assert " documents, " in done.stdout
 
 
+def test_patterns_of_one_model(sla):
+    done = sla("patterns")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()[2:]}
+    conf = Path(__file__).parents[1] / "conf" / "pattern"
+    assert set(rows) == {"pattern", *(path.stem for path in conf.glob("*.yaml"))}
+    assert rows["baseline"].split() == ["baseline", "1.000", "1.000", "baseline"]
+    assert rows["cla"].split()[1] == "0.500"
+    assert rows["cla"].endswith("   CLA, groups of 2")
+    assert "needs pattern.key_source" in rows["tables"]
+    assert len(sla("patterns", "model=micro,nano").stdout.split("relative to the baseline:")) == 3
+
+
+def test_patterns_shows_tables_diagram_and_costs(sla):
+    model = ["model.n_layer=2", "model.n_head=2", "model.n_embd=4", "model.block_size=3", "data.tokenizer=bytes"]
+    done = sla("patterns", *model, "pattern=sla", "pattern.distance=1", "pattern.heads=1", "--svg", "d/sla.svg")
+    assert done.returncode == 0, done.stderr
+    # Two layers of 12 · 4² weights and 13 · 4 in vectors, a final norm of 8, embeddings of (257 + 3) · 4.
+    # Unread are a key and a value head 2 wide: 4 rows of 4 and a bias.
+    # FLOPs: 2 · (2 · 192 + 257 · 4), and 16 a layer for each of the 2 keys that a query sees on average.
+    expected = """\
+SLA, distance 1, 1 of 2 heads: 2 layers × 2 heads
+
+key_source = value_source =
+[[0,0],
+ [0,1]]
+
+keys and values
+layer   0  1  head
+    1   0* ·
+    0   ·  ·
+
+·  reads its own layer     2  reads layer 2     *  no head reads its own: not computed
+
+                                  baseline  SLA, distance 1, 1 of 2 heads   ratio
+parameters                           1,536                          1,536   1.000
+parameters read                      1,536                          1,516   0.987
+forward FLOPs per token              2,888                          2,856   0.989
+training FLOPs per token             8,664                          8,568   0.989
+KV-cache bytes per token                32                             24   0.750
+"""
+    assert done.stdout == expected
+    assert (sla.folder / "d" / "sla.svg").read_text().startswith("<svg ")
+
+
+def test_patterns_has_a_section_for_each_pattern(sla):
+    done = sla("patterns", "pattern=baseline,sla_near,first_layer_values", "pattern.share=values", "seed=0,1")
+    titles = [line for line in done.stdout.splitlines() if line.endswith("6 layers × 4 heads")]
+    assert [title.split(":")[0] for title in titles] == [
+        "baseline",
+        "SLA, distance 1, 3 of 4 heads, values only",
+        "first layer, 4 of 4 heads, values only",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sgv", "x.svg"], "option '--sgv' is unknown; allowed: --svg FILE"),
+        (["pattern=cla", "--svg"], "argument --svg: expected one argument"),
+        (["--svg", "x.svg"], "--svg draws one pattern; choose it with pattern=NAME"),
+        (["pattern=cla,yoco", "--svg", "x.svg"], "--svg draws one pattern, not 2"),
+        (["pattern=cla", "--svg", "."], r"\. cannot be written: "),
+        (["pattern=yocco"], "pattern 'yocco' is unknown; .*did you mean 'yoco'"),
+        (["pattern=yoco", "pattern.split=6"], "split=6 is not possible with 6 layers; choose 0 to 5, nearest 5"),
+        (["pattern=cla", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
+    ],
+)
+def test_patterns_refuses_bad_input_in_one_line(sla, arguments, message):
+    done = sla("patterns", *arguments)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr), done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert list(sla.folder.iterdir()) == []
+
+
+def test_patterns_needs_no_torch():
+    code = (
+        "import sys; from sla_ablate.cli import _patterns; _patterns(['pattern=cla']); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
 def test_help_is_quick_and_completion_knows_groups(sla):
     done = sla("--help")
     assert done.returncode == 0
@@ -198,6 +280,9 @@ def test_help_is_quick_and_completion_knows_groups(sla):
     def complete(line):
         return sla("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
 
+    assert complete("sla-ablate") == complete("sla-ablate ") == ["train", "report", "prepare", "patterns"]
     assert complete("sla-ablate tr") == ["train"]
+    assert complete("sla-ablate report run") == []
+    assert "pattern.kv_layers=" in complete("sla-ablate patterns pattern.kv")
     assert "pattern=sla_far" in complete("sla-ablate train pattern=sla")
     assert complete("sla-ablate train -m optim.label") == ["optim.label_smoothing="]

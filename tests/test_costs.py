@@ -11,9 +11,9 @@ from sla_ablate.model import gpt
 CONFIG = GPTConfig(n_layer=4, n_head=3, n_embd=24, block_size=32, vocab_size=70)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_parameters_are_those_of_the_model(bias):
-    config = GPTConfig(n_layer=4, n_head=3, n_embd=24, block_size=32, vocab_size=70, bias=bias)
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"positions": "rotary"}])
+def test_parameters_are_those_of_the_model(options):
+    config = GPTConfig(n_layer=4, n_head=3, n_embd=24, block_size=32, vocab_size=70, **options)
     pattern = SkipPattern.skip_layer(4, 3, 2, 2)
     assert costs(config, pattern).parameters == sum(p.numel() for p in GPT(config, pattern).parameters())
 
@@ -23,16 +23,50 @@ def test_gpt2_has_124_million_parameters():
     assert costs(config, SkipPattern.baseline(12, 12)).parameters == 124_439_808
 
 
-def test_forward_flops_are_the_counted_ones(monkeypatch):
+@pytest.mark.parametrize(
+    "pattern",
+    [SkipPattern.baseline(4, 3), SkipPattern.window(4, 3, 3, 2), SkipPattern.cross_layer(4, 3, share="values")],
+)
+def test_forward_flops_are_the_counted_ones(monkeypatch, pattern):
     """Attention is counted dense, T keys a query, where the formula takes the (T + 1) / 2 that a query sees."""
     monkeypatch.setattr(gpt, "causal_attention", lambda q, k, v, dropout: (q @ k.transpose(-1, -2)) @ v)
-    model, T = GPT(CONFIG).double(), CONFIG.block_size
+    model, T = GPT(CONFIG, pattern).double(), CONFIG.block_size
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, T, dtype=torch.long))
     unseen_keys = T - (T + 1) / 2
     attention = CONFIG.n_layer * 4 * CONFIG.n_embd
-    formula = costs(CONFIG, model.pattern).forward_flops_per_token + attention * unseen_keys
+    formula = costs(CONFIG, pattern).forward_flops_per_token + attention * unseen_keys
     assert counter.get_total_flops() == formula * T
+
+
+def test_keys_and_values_that_no_head_reads_cost_nothing():
+    """Layers 2 and 3 leave keys and values of two heads unread: 2 * 2 * 2 heads 8 wide, 64 rows of 24 and a bias."""
+    baseline, skip = costs(CONFIG, SkipPattern.baseline(4, 3)), costs(CONFIG, SkipPattern.skip_layer(4, 3, 2, 2))
+    assert baseline.parameters_read == baseline.parameters == skip.parameters
+    assert skip.parameters_read == baseline.parameters - 64 * 25
+    assert skip.forward_flops_per_token == baseline.forward_flops_per_token - 2 * 64 * 24
+    assert skip.training_flops_per_token == 3 * skip.forward_flops_per_token
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        SkipPattern.window(4, 3, 3, 2),
+        SkipPattern.cross_layer(4, 3, share="keys"),
+        SkipPattern.yoco(4, 3, split=1, share="values"),
+        SkipPattern.random(4, 3, heads=2),
+    ],
+)
+def test_parameters_read_are_those_that_learn(pattern):
+    """Without biases: a key's bias moves all scores of a query alike, so it learns nothing though it is read."""
+    config = GPTConfig(n_layer=4, n_head=3, n_embd=24, block_size=32, vocab_size=70, bias=False)
+    model = GPT(config, pattern).double()
+    tokens = torch.randint(70, (2, 33), generator=torch.Generator().manual_seed(0))
+    model(tokens[:, :-1], tokens[:, 1:]).backward()
+    idle = sum(int((block.attn.c_attn.weight.grad == 0).all(dim=1).sum()) * 24 for block in model.h)
+    cost = costs(config, pattern)
+    assert idle > 0
+    assert cost.parameters_read == cost.parameters - idle
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sla_ablate.errors import InputError
+from sla_ablate.errors import InputError, unknown
+
+POSITIONS = ("learned", "rotary")
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,8 @@ class GPTConfig:
     """Everything but the weights and the pattern.
 
     Raises:
-        InputError: a size is not positive, heads do not divide the width, or dropout is outside [0, 1).
+        InputError: a size is not positive, heads do not divide the width, dropout is outside [0, 1), or the
+            positions are unknown or, if rotary, the heads of odd width or the base not positive.
     """
 
     n_layer: int = 12
@@ -26,6 +29,10 @@ class GPTConfig:
     """Biases in linear layers and layer norms, as GPT-2 has them."""
     dropout: float = 0.0
     """Of the embedding, the attention weights and both residual branches."""
+    positions: str = "learned"
+    """`learned` (GPT-2's wpe) or `rotary` (Su et al. 2021, arXiv 2104.09864), which needs no parameters."""
+    rotary_base: float = 10000.0
+    """The slowest pair of components of a head turns once in about 2π · rotary_base tokens."""
 
     def __post_init__(self) -> None:
         for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size"):
@@ -38,6 +45,12 @@ class GPTConfig:
             )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout={self.dropout} is not possible; choose 0 or more and less than 1")
+        if self.positions not in POSITIONS:
+            raise unknown("positions", self.positions, POSITIONS)
+        if self.positions == "rotary" and self.head_size % 2:
+            raise InputError(f"rotary positions need heads of even width; n_embd / n_head is {self.head_size}")
+        if not self.rotary_base > 0:
+            raise InputError(f"rotary_base={self.rotary_base} is not possible; choose more than 0")
 
     @property
     def head_size(self) -> int:

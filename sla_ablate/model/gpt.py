@@ -6,59 +6,80 @@ Shapes: B sequences, T tokens, H heads, C = n_embd, V = vocab_size.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sla_ablate.errors import InputError
 from sla_ablate.model.attention import causal_attention
+from sla_ablate.model.cache import KVCache
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.model.gelu import gelu
-from sla_ablate.model.linear import Linear
+from sla_ablate.model.heads import Heads, KeptRows, Sources
+from sla_ablate.model.linear import Linear, linear
 from sla_ablate.model.loss import mean_nll, token_nll
+from sla_ablate.model.rotary import rotate, rotations
 from sla_ablate.patterns import SkipPattern
+from sla_ablate.patterns.skip_pattern import Mask
 
-Heads = list[tuple[Tensor, ...]]
-"""Keys or values of the layers so far, head by head: [B, T, head_size] each."""
+
+@dataclass
+class Context:
+    """What the layers of one forward pass share."""
+
+    rotations: tuple[Tensor, Tensor] | None
+    """Cosines and sines of the positions' angles, [T, head_size] or [B, 1, T, head_size]; None: learned positions."""
+    mask: Tensor | None
+    """Which keys each query sees, [T, S] or [B, 1, T, S]; None: those at and before its position."""
+    cache: KVCache | None
+    keys: list[Heads] = field(default_factory=list)
+    """Of the layers so far."""
+    values: list[Heads] = field(default_factory=list)
 
 
 class Attention(nn.Module):
     """Causal self-attention of one layer, each head reading the layer that the pattern names."""
 
-    def __init__(self, config: GPTConfig, layer: int, pattern: SkipPattern) -> None:
+    def __init__(self, config: GPTConfig, layer: int, pattern: SkipPattern, keys_kept: Mask, values_kept: Mask) -> None:
         super().__init__()
-        self.n_head = config.n_head
+        self.layer = layer
+        self.head_size = config.head_size
         self.dropout = config.dropout
-        self.own = [layer] * config.n_head
-        self.key_source: list[int] = pattern.key_source[layer].tolist()
-        self.value_source: list[int] = pattern.value_source[layer].tolist()
+        self.rows = KeptRows(keys_kept[layer], values_kept[layer], config.head_size)
+        self.key_sources = Sources(pattern.key_source[layer], keys_kept)
+        self.value_sources = Sources(pattern.value_source[layer], values_kept)
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = Linear(config.n_embd, config.n_embd, bias=config.bias)
 
-    def forward(self, x: Tensor, keys: Heads, values: Heads) -> Tensor:
-        """[B, T, C] -> [B, T, C]; appends this layer's own keys and values to those of the layers below."""
+    def qkv_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """The weight and bias of the queries, keys and values that are computed."""
+        bias = self.c_attn.bias
+        return self.rows.of(self.c_attn.weight), None if bias is None else self.rows.of(bias)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """[B, T, C] -> [B, T, C]; adds this layer's own keys and values to the context."""
         B, T, C = x.shape
-        q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4).unbind()
-        keys.append(k.unbind(1))
-        values.append(v.unbind(1))
-        if self.key_source != self.own:
-            k = heads_from_layers(keys, self.key_source)
-        if self.value_source != self.own:
-            v = heads_from_layers(values, self.value_source)
-        y = causal_attention(q, k, v, self.dropout if self.training else 0.0)  # [B, H, T, head_size]
+        qkv = linear(x, *self.qkv_parameters()).view(B, T, -1, self.head_size)
+        # Split before the transposition: one copy makes the gradient of all three.
+        q, k, v = (part.transpose(1, 2) for part in qkv.split(self.rows.heads, dim=2))
+        if context.rotations:
+            q, k = rotate(q, *context.rotations), rotate(k, *context.rotations)
+        if context.cache:
+            k, v = context.cache.store(self.layer, k, v)
+        context.keys.append(Heads.of(k))
+        context.values.append(Heads.of(v))
+        k, v = self.key_sources.read(context.keys), self.value_sources.read(context.values)
+        if context.mask is None:
+            y = causal_attention(q, k, v, self.dropout if self.training else 0.0)  # [B, H, T, head_size]
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, context.mask, self.dropout if self.training else 0.0)
         out: Tensor = self.c_proj(y.transpose(1, 2).reshape(B, T, C))
         return out
-
-
-def heads_from_layers(layers: Heads, source: list[int]) -> Tensor:
-    """Head h of layer `source[h]` for every h, [B, H, T, head_size].
-
-    One stack of single heads is one copy whatever the table, and its backward makes nothing but views.
-    """
-    return torch.stack([layers[layer][head] for head, layer in enumerate(source)], dim=1)
 
 
 class MLP(nn.Module):
@@ -78,17 +99,17 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """One pre-norm decoder layer."""
 
-    def __init__(self, config: GPTConfig, layer: int, pattern: SkipPattern) -> None:
+    def __init__(self, config: GPTConfig, attention: Attention) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
-        self.attn = Attention(config, layer, pattern)
+        self.attn = attention
         self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, keys: Heads, values: Heads) -> Tensor:
-        """[B, T, C] -> [B, T, C]; see `Attention.forward` for keys and values."""
-        x = x + self.dropout(self.attn(self.ln_1(x), keys, values))
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """[B, T, C] -> [B, T, C]; see `Attention.forward` for the context."""
+        x = x + self.dropout(self.attn(self.ln_1(x), context))
         out: Tensor = x + self.dropout(self.mlp(self.ln_2(x)))
         return out
 
@@ -99,12 +120,14 @@ class GPT(nn.Module):
     Args:
         config: the model's shape.
         pattern: which layer each head reads; ordinary attention if None.
+        prune: leave out keys and values that no head reads. The function is the same; their rows of c_attn stay
+            parameters, with zero gradients.
 
     Raises:
         InputError: the pattern's table is not [n_layer, n_head].
     """
 
-    def __init__(self, config: GPTConfig, pattern: SkipPattern | None = None) -> None:
+    def __init__(self, config: GPTConfig, pattern: SkipPattern | None = None, prune: bool = True) -> None:
         super().__init__()
         pattern = pattern or SkipPattern.baseline(config.n_layer, config.n_head)
         if pattern.key_source.shape != (config.n_layer, config.n_head):
@@ -114,10 +137,17 @@ class GPT(nn.Module):
             )
         self.config = config
         self.pattern = pattern
+        everything = np.ones_like(pattern.keys_read)
+        self.keys_kept: Mask = pattern.keys_read if prune else everything
+        self.values_kept: Mask = pattern.values_read if prune else everything
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        if config.positions == "learned":
+            self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
-        self.h = nn.ModuleList(Block(config, layer, pattern) for layer in range(config.n_layer))
+        self.h = nn.ModuleList(
+            Block(config, Attention(config, layer, pattern, self.keys_kept, self.values_kept))
+            for layer in range(config.n_layer)
+        )
         self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.init_weights()
 
@@ -135,31 +165,46 @@ class GPT(nn.Module):
                 std = 0.02 / (2 * self.config.n_layer) ** 0.5 if name.endswith("c_proj.weight") else 0.02
                 nn.init.normal_(parameter, std=std, generator=generator)
 
-    def hidden_states(self, tokens: Tensor) -> Tensor:
-        """Final hidden states [B, T, C] of tokens [B, T], after the last layer norm."""
-        T = tokens.shape[1]
-        if self.config.block_size < T:
-            raise InputError(f"{T} tokens do not fit into the block size of {self.config.block_size}")
-        x = self.dropout(self.wte(tokens) + self.wpe.weight[:T])
-        keys: Heads = []
-        values: Heads = []
+    def hidden_states(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Final hidden states [B, T, C] of tokens [B, T], after the last layer norm; see `forward` for the cache."""
+        T, past = tokens.shape[1], cache.length if cache else 0
+        if self.config.block_size < past + T:
+            raise InputError(f"{past + T} tokens do not fit into the block size of {self.config.block_size}")
+        positions = cache.positions(T) if cache else torch.arange(T, device=tokens.device)
+        context = Context(None, cache.mask(T) if cache else None, cache)
+        x = self.wte(tokens)
+        if self.config.positions == "learned":
+            x = x + self.wpe(positions)
+        else:
+            cos, sin = rotations(positions, self.config.head_size, self.config.rotary_base, x.dtype)
+            context.rotations = cos.unsqueeze(-3), sin.unsqueeze(-3)
+        x = self.dropout(x)
         for block in self.h:
-            x = block(x, keys, values)
+            x = block(x, context)
+        if cache:
+            cache.length += T
         out: Tensor = self.ln_f(x)
         return out
 
-    def forward(self, tokens: Tensor, targets: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        targets: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        cache: KVCache | None = None,
+    ) -> Tensor:
         """Logits, or with targets their mean negative log-likelihood.
 
         Args:
             tokens: [B, T], T at most block_size.
             targets: [B, T]; -100 counts for nothing.
             label_smoothing: see `mean_nll`.
+            cache: what the model has read before these tokens; they are added to it.
 
         Returns:
             [B, T, V], or a scalar in nats per token.
         """
-        hidden = self.hidden_states(tokens)
+        hidden = self.hidden_states(tokens, cache)
         if targets is None:
             return F.linear(hidden, self.wte.weight)
         return mean_nll(*self._output_layer(hidden), targets.flatten(), label_smoothing)
@@ -181,3 +226,28 @@ class GPT(nn.Module):
         from sla_ablate.model import gpt2
 
         return gpt2.load(cls, weights, pattern)
+
+    def to_gpt2(self) -> dict[str, Tensor]:
+        """A copy of the weights under Hugging Face's GPT-2 names; see `sla_ablate.model.gpt2.dump`."""
+        from sla_ablate.model import gpt2
+
+        return gpt2.dump(self)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to a folder; see `sla_ablate.model.checkpoint.save`."""
+        from sla_ablate.model import checkpoint
+
+        checkpoint.save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> GPT:
+        """The model that `save` wrote to a folder."""
+        from sla_ablate.model import checkpoint
+
+        return checkpoint.load(cls, Path(folder))
+
+    def generate(self, tokens: Tensor | list[Tensor], max_new_tokens: int, **options: Any) -> Tensor | list[Tensor]:
+        """Continue sequences of tokens; see `sla_ablate.model.generate.generate`."""
+        from sla_ablate.model.generate import generate
+
+        return generate(self, tokens, max_new_tokens, **options)

@@ -60,9 +60,29 @@ def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipP
     )
     model = cls(config, pattern).to(tensors["wte.weight"].dtype)
     state = {name: tensor.T if name.endswith(CONV1D) else tensor for name, tensor in tensors.items()}
-    _check_shapes(state, model.state_dict())
+    check_shapes(state, model.state_dict())
     model.load_state_dict(state)
     return model
+
+
+def dump(model: GPT) -> dict[str, Tensor]:
+    """A copy of the weights as `GPT2LMHeadModel.load_state_dict` takes them, the tied output layer included.
+
+    The pattern is no part of them. Where the model has no biases, GPT-2's are 0.
+
+    Raises:
+        InputError: the model has rotary positions, which GPT-2 has not.
+    """
+    if model.config.positions != "learned":
+        raise InputError(f"positions={model.config.positions} has no counterpart in GPT-2, which learns its positions")
+    state = {}
+    for name, tensor in model.state_dict().items():
+        gpt2s = tensor.T if name.endswith(CONV1D) else tensor
+        state[f"transformer.{name}"] = gpt2s.clone(memory_format=torch.contiguous_format)
+    if not model.config.bias:
+        for name in [name for name in state if not name.endswith(("wte.weight", "wpe.weight"))]:
+            state[name.removesuffix("weight") + "bias"] = state[name].new_zeros(state[name].shape[-1])
+    return state | {"lm_head.weight": model.wte.weight.detach().clone()}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
@@ -75,12 +95,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
     return load_file(file), n_head
 
 
-def _check_shapes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def check_shapes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise an InputError that names the first weight that is missing, unknown or of another shape."""
     for name in sorted(state.keys() | expected.keys()):
         if name not in state:
             raise InputError(f"the weights have no {name!r}")
         if name not in expected:
-            raise InputError(f"{name!r} is no weight of a GPT-2")
+            raise InputError(f"{name!r} is no weight of the model")
         if state[name].shape != expected[name].shape:
             raise InputError(
                 f"{name!r} is {tuple(state[name].shape)} but the model needs {tuple(expected[name].shape)}"

@@ -1,0 +1,71 @@
+"""The KV cache: each key and value that some head reads, stored once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sla_ablate.model.gpt import GPT
+
+
+class KVCache:
+    """Keys and values of the tokens that a model has read so far.
+
+    Args:
+        model: whose keys and values; its weights tell dtype and device.
+        batch_size: sequences.
+        capacity: tokens it can hold.
+        padding: how many tokens at the start of each sequence are no tokens, [B]; None: none anywhere.
+    """
+
+    def __init__(self, model: GPT, batch_size: int, capacity: int, padding: Tensor | None = None) -> None:
+        head_size, weight = model.config.head_size, model.wte.weight
+        self.length = 0
+        """Tokens read so far, padding included."""
+        self.capacity = capacity
+        self.padding = padding
+        # Keys and values side by side, so that a token's are stored by one copy.
+        self.layers = [
+            weight.new_empty(batch_size, n_keys + n_values, capacity, head_size)
+            for n_keys, n_values in zip(model.keys_kept.sum(1).tolist(), model.values_kept.sum(1).tolist(), strict=True)
+        ]
+        """[B, kept keys + kept values, capacity, head_size] of each layer."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a layer's keys and values of the next T tokens; returns all of it so far, which carries no gradient.
+
+        Args:
+            layer: whose they are.
+            keys: [B, kept keys, T, head_size].
+            values: [B, kept values, T, head_size].
+        """
+        both = self.layers[layer][:, :, : self.length + keys.shape[2]]
+        both[:, :, self.length :] = torch.cat([keys.detach(), values.detach()], dim=1)
+        return both[:, : keys.shape[1]], both[:, keys.shape[1] :]
+
+    def positions(self, T: int) -> Tensor:
+        """Positions of the next T tokens: [T], or [B, T] with padding."""
+        positions = torch.arange(self.length, self.length + T, device=self.layers[0].device)
+        return positions if self.padding is None else (positions - self.padding[:, None]).clamp(min=0)
+
+    def mask(self, T: int) -> Tensor | None:
+        """Which of the tokens so far the next T see, [T, length + T] or [B, 1, T, length + T].
+
+        None if those are the first tokens, without padding, of which each sees itself and all before it.
+        """
+        if self.length == 0 and self.padding is None:
+            return None
+        key = torch.arange(self.length + T, device=self.layers[0].device)
+        own = key[self.length :, None]
+        if self.padding is None:
+            return key <= own
+        # Padding sees itself, lest a softmax over nothing make NaNs that reach the others as 0 · NaN.
+        return ((key <= own) & (key >= self.padding[:, None, None, None])) | (key == own)

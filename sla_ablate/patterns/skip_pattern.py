@@ -1,0 +1,289 @@
+"""The two tables of a skip pattern, and the mechanisms that they can express.
+
+A pattern is two integer tables of shape [n_layer, n_head]. Head h of layer l uses its own queries and the
+keys that layer `key_source[l, h]` and the values that layer `value_source[l, h]` computed for head h.
+`source == l` is ordinary attention. A new mechanism is a constructor here, a line in `registry.py` and a file in
+`conf/pattern/`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sla_ablate.errors import InputError, unknown
+
+Table = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+TableLike = Sequence[Sequence[int]] | npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class SkipPattern:
+    """Two source tables, [n_layer, n_head] each; read-only and validated.
+
+    Raises:
+        InputError: a table is not [n_layer, n_head], or a head reads a layer above its own or below 0.
+    """
+
+    key_source: Table
+    value_source: Table
+
+    def __post_init__(self) -> None:
+        for name in ("key_source", "value_source"):
+            table = np.array(getattr(self, name))
+            if table.ndim != 2 or 0 in table.shape or not np.issubdtype(table.dtype, np.integer):
+                raise InputError(f"{name} is not a table of whole numbers [n_layer, n_head]: shape {table.shape}")
+            table = table.astype(np.int64)
+            own = np.arange(len(table))[:, None]
+            for layer, head in np.argwhere((table < 0) | (table > own))[:1]:
+                raise InputError(
+                    f"{name}: layer {layer}, head {head} reads layer {table[layer, head]}; "
+                    f"a head can read layers 0 to {layer} (its own)"
+                )
+            table.setflags(write=False)
+            object.__setattr__(self, name, table)
+        if self.key_source.shape != self.value_source.shape:
+            raise InputError(f"key_source is {self.key_source.shape} but value_source is {self.value_source.shape}")
+
+    @property
+    def n_layer(self) -> int:
+        """Number of layers."""
+        return int(self.key_source.shape[0])
+
+    @property
+    def n_head(self) -> int:
+        """Number of heads in each layer."""
+        return int(self.key_source.shape[1])
+
+    @functools.cached_property
+    def keys_read(self) -> Mask:
+        """[n_layer, n_head]: whether some head reads the keys of head h of layer l."""
+        return _read(self.key_source)
+
+    @functools.cached_property
+    def values_read(self) -> Mask:
+        """[n_layer, n_head]: whether some head reads the values of head h of layer l."""
+        return _read(self.value_source)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether every head attends to its own layer."""
+        return self == SkipPattern.baseline(self.n_layer, self.n_head)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, SkipPattern)
+            and np.array_equal(self.key_source, other.key_source)
+            and np.array_equal(self.value_source, other.value_source)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.key_source.tobytes(), self.value_source.tobytes()))
+
+    @classmethod
+    def from_tables(cls, key_source: TableLike, value_source: TableLike | None = None) -> SkipPattern:
+        """Any pattern, from nested lists or arrays; values come from where the keys come from unless given."""
+        keys = _table("key_source", key_source)
+        return cls(keys, keys if value_source is None else _table("value_source", value_source))
+
+    @classmethod
+    def baseline(cls, n_layer: int, n_head: int) -> SkipPattern:
+        """Ordinary attention: every head reads its own layer."""
+        return cls.from_tables(_own_layers(n_layer, n_head))
+
+    @classmethod
+    def skip_layer(
+        cls,
+        n_layer: int,
+        n_head: int,
+        distance: int = 9,
+        heads: int = 9,
+        layers: int | None = None,
+        placement: str = "first",
+        share: str = "both",
+    ) -> SkipPattern:
+        """Skip-layer attention: `heads` heads of layer l read layer l - `distance`.
+
+        Layers below `distance` have no such source and stay ordinary (reading A of the paper's n_l). With
+        `layers`, only the last `layers` layers carry skip heads (reading B). `placement` is which heads of a layer
+        skip: the `first`, the `last`, or `spread` evenly. `share` is what skips: `both`, or only `keys` or `values`
+        (the others stay the layer's own).
+
+        Source: Chen et al. 2024, arXiv 2406.11274; which heads skip is not known.
+        """
+        _check("distance", distance, 1, n_layer - 1, f"{n_layer} layers")
+        layers = n_layer - distance if layers is None else layers
+        _check("layers", layers, 1, n_layer - distance, f"{n_layer} layers at distance {distance}")
+        source = _own_layers(n_layer, n_head)
+        source[n_layer - layers :, _skip_heads(n_head, heads, placement)] -= distance
+        return cls._sharing(source, share)
+
+    @classmethod
+    def window(
+        cls,
+        n_layer: int,
+        n_head: int,
+        distance: int = 9,
+        heads: int = 9,
+        placement: str = "first",
+        share: str = "both",
+    ) -> SkipPattern:
+        """Skip heads spread over up to `distance` preceding layers (reading C of the paper's n_l).
+
+        Skip head number i of layer l reads layer l - 1 - (i mod min(`distance`, l)); layer 0 stays ordinary.
+        `placement` and `share` as in `skip_layer`.
+
+        Source: Chen et al. 2024, arXiv 2406.11274.
+        """
+        _check("distance", distance, 1, n_layer - 1, f"{n_layer} layers")
+        skips = _skip_heads(n_head, heads, placement)
+        source = _own_layers(n_layer, n_head)
+        for layer in range(1, n_layer):
+            source[layer, skips] -= 1 + np.arange(heads) % min(distance, layer)
+        return cls._sharing(source, share)
+
+    @classmethod
+    def first_layer(
+        cls, n_layer: int, n_head: int, heads: int | None = None, placement: str = "first", share: str = "both"
+    ) -> SkipPattern:
+        """`heads` heads of every layer (all if None) read layer 0; `placement` and `share` as in `skip_layer`.
+
+        With `share="values"` and all heads: SVFormer (Zhou et al. 2024, arXiv 2410.17897). Left out: ResFormer of
+        the same paper, which adds the first layer's values to each layer's own.
+        With `share="values"`, half of the heads, the last: SkipV1Former (Wu et al. 2025, arXiv 2510.16807). Left out:
+        its way to turn a trained checkpoint into one.
+        """
+        source = _own_layers(n_layer, n_head)
+        source[:, _skip_heads(n_head, n_head if heads is None else heads, placement)] = 0
+        return cls._sharing(source, share)
+
+    @classmethod
+    def cross_layer(cls, n_layer: int, n_head: int, group_size: int = 2, share: str = "both") -> SkipPattern:
+        """Cross-layer attention: `group_size` adjacent layers read the lowest of them; the last group may be smaller.
+
+        Source: Brandon et al. 2024, arXiv 2405.12981. Left out: fewer key and value heads than query heads, which
+        the paper combines it with, and the wider layers that spend the parameters saved.
+        """
+        _check("group_size", group_size, 1, n_layer, f"{n_layer} layers")
+        return cls._sharing(_groups(n_layer, n_head, range(0, n_layer, group_size)), share)
+
+    @classmethod
+    def yoco(cls, n_layer: int, n_head: int, split: int | None = None, share: str = "both") -> SkipPattern:
+        """You only cache once: layers from `split` (the middle if None) upward read layer `split`.
+
+        Layers below `split` are the self-decoder; layer `split` computes the keys and values of the whole
+        cross-decoder from the self-decoder's output.
+
+        Source: Sun et al. 2024, arXiv 2405.05254. Left out: the self-decoder's efficient attention (a sliding window
+        or gated retention; here it is full attention, whose cache grows with the context), and the key and value
+        projection standing apart from the cross-decoder's first layer, with a layer norm of its own.
+        """
+        split = n_layer // 2 if split is None else split
+        _check("split", split, 0, n_layer - 1, f"{n_layer} layers")
+        return cls._sharing(_groups(n_layer, n_head, range(split + 1)), share)
+
+    @classmethod
+    def condensed(
+        cls, n_layer: int, n_head: int, partition: str = "pizza", kv_layers: int | None = None, share: str = "both"
+    ) -> SkipPattern:
+        """Layer-condensed keys and values, "bottom" placement: `kv_layers` layers (half if None) have their own.
+
+        A group's layers read the lowest of them. With k = `kv_layers`, `pizza`: the first k - 1 layers stand alone
+        and the rest are one group; `sandwich`: the first ⌈(k-1)/2⌉ and the last ⌊(k-1)/2⌋ layers stand alone and
+        those between are one group; `lasagna`: k groups of equal size (of sizes that differ by one, the smaller
+        first, where k does not divide the layers).
+
+        Source: Wu, Wu & Tu 2024, arXiv 2410.14442, after LCKV (Wu & Tu 2024, arXiv 2405.10637). Left out: the "top"
+        and "middle" placements, LCKV's own among them, in which layers read a layer above; they need iterated
+        training.
+        """
+        k = max(1, n_layer // 2) if kv_layers is None else kv_layers
+        _check("kv_layers", k, 1, n_layer, f"{n_layer} layers")
+        lowest = {
+            "pizza": range(k),
+            "sandwich": [*range(k // 2 + 1), *range(n_layer - (k - 1) // 2, n_layer)],
+            "lasagna": [group * n_layer // k for group in range(k)],
+        }
+        if partition not in lowest:
+            raise unknown("partition", partition, lowest)
+        return cls._sharing(_groups(n_layer, n_head, lowest[partition]), share)
+
+    @classmethod
+    def random(
+        cls,
+        n_layer: int,
+        n_head: int,
+        heads: int = 9,
+        seed: int = 0,
+        placement: str = "first",
+        share: str = "both",
+    ) -> SkipPattern:
+        """A control: each of `heads` heads of layer l reads one layer below l, drawn uniformly; a function of `seed`.
+
+        Layer 0 stays ordinary. A head draws the same layer however many heads skip. `placement` and `share` as in
+        `skip_layer`.
+        """
+        if seed < 0:
+            raise InputError(f"pattern seed {seed} is not possible; choose 0 or more")
+        generator = np.random.Generator(np.random.PCG64(seed))
+        source = _own_layers(n_layer, n_head)
+        below = generator.integers(np.maximum(source, 1))
+        skips = _skip_heads(n_head, heads, placement)
+        source[:, skips] = below[:, skips]
+        return cls._sharing(source, share)
+
+    @classmethod
+    def _sharing(cls, source: Table, share: str) -> SkipPattern:
+        """Heads take their keys, their values or both from the layers of `source`, the rest from their own."""
+        own = _own_layers(*source.shape)
+        tables = {"both": (source, source), "keys": (source, own), "values": (own, source)}
+        if share not in tables:
+            raise unknown("share", share, tables)
+        return cls(*tables[share])
+
+
+def _table(name: str, rows: TableLike) -> Table:
+    try:
+        return np.array(rows)
+    except ValueError:
+        raise InputError(f"{name}: the rows differ in length; every layer has the same number of heads") from None
+
+
+def _read(source: Table) -> Mask:
+    read = np.zeros(source.shape, dtype=bool)
+    read[source, np.arange(source.shape[1])] = True
+    return read
+
+
+def _own_layers(n_layer: int, n_head: int) -> Table:
+    return np.repeat(np.arange(n_layer)[:, None], n_head, axis=1)
+
+
+def _groups(n_layer: int, n_head: int, lowest: Sequence[int]) -> Table:
+    """All heads read the lowest layer of their group; `lowest` holds those layers, ascending from 0."""
+    group = np.searchsorted(lowest, np.arange(n_layer), side="right") - 1
+    return np.repeat(np.array(lowest)[group][:, None], n_head, axis=1)
+
+
+def _skip_heads(n_head: int, heads: int, placement: str) -> Table:
+    """Which `heads` of a layer's heads skip, ascending."""
+    _check("heads", heads, 1, n_head, f"{n_head} heads a layer")
+    places = {
+        "first": np.arange(heads),
+        "last": np.arange(n_head - heads, n_head),
+        "spread": np.arange(heads) * n_head // heads,
+    }
+    if placement not in places:
+        raise unknown("placement", placement, places)
+    return places[placement]
+
+
+def _check(name: str, value: int, low: int, high: int, shape: str) -> None:
+    if not low <= value <= high:
+        choice = f"; choose {low} to {high}, nearest {min(max(value, low), high)}" if low <= high else ""
+        raise InputError(f"{name}={value} is not possible with {shape}{choice}")

@@ -1,0 +1,241 @@
+"""Generation with a cache is generation without one."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from random_models import model_of, models, random_tokens
+
+from sla_ablate import GPT, GPTConfig, SkipPattern
+from sla_ablate.costs import costs
+from sla_ablate.errors import InputError
+from sla_ablate.model import decode
+from sla_ablate.model.cache import KVCache
+from sla_ablate.model.decode import Decoder
+from sla_ablate.model.generate import sample
+from sla_ablate.model.matvec import MatVec
+
+FAMILY = {
+    "baseline": SkipPattern.baseline(6, 4),
+    "sla": SkipPattern.skip_layer(6, 4, 3, 3),
+    "last": SkipPattern.skip_layer(6, 4, 2, 2, layers=2),
+    "window": SkipPattern.window(6, 4, 3, 3),
+    "cla": SkipPattern.from_tables([[layer // 2 * 2] * 4 for layer in range(6)]),
+    "yoco": SkipPattern.from_tables([[min(layer, 3)] * 4 for layer in range(6)]),
+    "first layer's values": SkipPattern.from_tables([[layer] * 4 for layer in range(6)], [[0] * 4] * 6),
+}
+PROPERTY = settings(max_examples=30, deadline=None)
+
+
+def greedy_without_cache(model, prompt, n):
+    """Tokens and their logits by the rule of `generate`, from whole forward passes over one row [T]."""
+    tokens, context, logits = prompt.tolist(), prompt.tolist(), []
+    for _ in range(n):
+        if len(context) > model.config.block_size:
+            context = context[-max(1, model.config.block_size // 2) :]
+        with torch.no_grad():
+            logits.append(model(torch.tensor([context]))[0, -1])
+        tokens.append(int(logits[-1].argmax()))
+        context.append(tokens[-1])
+    return torch.tensor(tokens), torch.stack(logits)
+
+
+def spy_on_logits(monkeypatch):
+    """The logits that `generate` samples from, step by step."""
+    from sla_ablate.model import generate
+
+    seen = []
+    monkeypatch.setattr(generate, "sample", lambda logits, *options: seen.append(logits) or sample(logits, *options))
+    return seen
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_pattern_goes_on_as_without_a_cache(monkeypatch, name, positions):
+    """For 40 tokens of a block size of 16: the context is cut three times on the way."""
+    model = model_of(FAMILY[name], positions=positions)
+    prompt = random_tokens(1, 5)
+    seen = spy_on_logits(monkeypatch)
+    out = model.generate(prompt, 40, temperature=0)
+    tokens, logits = greedy_without_cache(model, prompt[0], 40)
+    torch.testing.assert_close(torch.cat(seen), logits, rtol=0, atol=1e-10)
+    assert torch.equal(out[0], tokens)
+
+
+@PROPERTY
+@given(models(), st.lists(st.integers(1, 20), min_size=1, max_size=4))
+def test_rows_of_any_lengths_are_continued_as_alone(model, lengths):
+    """Prompts longer than the block size, too."""
+    prompts = [random_tokens(1, n, seed=n)[0] for n in lengths]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        seen = spy_on_logits(monkeypatch)
+        out = model.generate(prompts, 12, temperature=0)
+    for b, prompt in enumerate(prompts):
+        tokens, logits = greedy_without_cache(model, prompt, 12)
+        torch.testing.assert_close(torch.stack([step[b] for step in seen]), logits, rtol=0, atol=1e-10)
+        assert torch.equal(out[b], tokens)
+
+
+@PROPERTY
+@given(models(), st.integers(1, 3), st.data())
+def test_chunks_and_steps_give_the_logits_of_one_pass(model, B, data):
+    T = data.draw(st.integers(1, 14))
+    tokens = random_tokens(B, T)
+    cache, decoder, out = KVCache(model, B, T), Decoder(model, B, 0), []
+    with torch.no_grad():
+        while cache.length < T:
+            a = cache.length
+            if data.draw(st.booleans()):
+                out.append(decoder(tokens[:, a], cache)[:, None])
+            else:
+                out.append(model(tokens[:, a : data.draw(st.integers(a + 1, T))], cache=cache))
+        torch.testing.assert_close(torch.cat(out, 1), model(tokens), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["baseline", "sla", "yoco"])
+def test_the_fast_step_in_single_and_half_precision(name, dtype):
+    """As close to float64 as the forward pass is; packed weights included."""
+    exact = model_of(FAMILY[name], head_size=16, positions="rotary")
+    model = model_of(FAMILY[name], head_size=16, positions="rotary").to(dtype)
+    tokens = random_tokens(1, 16)
+    decoder, cache = Decoder(model, 1, decode.FEWEST_TOKENS_TO_PACK), KVCache(model, 1, 16)
+    assert isinstance(decoder.output, MatVec) == MatVec.is_fast(model.wte.weight)
+    with torch.no_grad():
+        exact.load_state_dict(model.state_dict())
+        reference = exact(tokens)
+        stepped = torch.stack([decoder(tokens[:, t], cache) for t in range(16)], 1)
+        error, usual = (stepped - reference).abs().max(), (model(tokens) - reference).abs().max()
+    assert error < 3 * usual + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (64, 3), (70, 128), (257, 65)])
+def test_matvec_is_the_linear_layer(rows, columns, dtype):
+    generator = torch.Generator().manual_seed(0)
+    W, b, x = (torch.randn(s, generator=generator).to(dtype) for s in ((rows, columns), (rows,), (1, columns)))
+    for bias in (None, b):
+        product = MatVec(W, bias)
+        for vector in (x, 2 * x):  # nothing remains of the first
+            expected = torch.nn.functional.linear(vector.double(), W.double(), None if bias is None else b.double())
+            tolerance = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 8e-3, "atol": 5e-2}
+            torch.testing.assert_close(product(vector).double(), expected, **tolerance)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_cache_is_as_large_as_its_costs(name):
+    pattern = FAMILY[name]
+    config = GPTConfig(6, 4, 32, 16, 11)
+    expected = costs(config, pattern).kv_cache_bytes_per_token * 16 * 3  # B = 3
+    assert KVCache(GPT(config, pattern).bfloat16(), 3, 16).nbytes == expected
+    assert KVCache(GPT(config, pattern).double(), 3, 16).nbytes == expected * 4
+
+
+def test_decoding_reads_the_cache_where_it_lies(monkeypatch):
+    """No attention call gets a copy of cached keys or values, whatever the pattern."""
+    storages = set()
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(q, k, v, *rest):
+        storages.update(x.untyped_storage().data_ptr() for x in (k, v))
+        return attention(q, k, v, *rest)
+
+    monkeypatch.setattr(decode.F, "scaled_dot_product_attention", spy)
+    for pattern in FAMILY.values():
+        model = model_of(pattern)
+        cache = KVCache(model, 1, 16)
+        with torch.no_grad():
+            Decoder(model, 1, 0)(torch.tensor([3]), cache)
+        assert storages <= {layer.untyped_storage().data_ptr() for layer in cache.layers}
+        storages.clear()
+
+
+def test_sampling_follows_the_probabilities():
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).expand(40_000, -1)
+    generator = torch.Generator().manual_seed(0)
+
+    def shares(**options):
+        return sample(logits, generator=generator, **options).bincount(minlength=4) / len(logits)
+
+    def expected(temperature=1.0, kept=4):
+        p = (torch.tensor([2.0, 1.0, 0.0, -1.0]) / temperature).softmax(0)
+        p[kept:] = 0
+        return p / p.sum()
+
+    near = {"rtol": 0, "atol": 0.01}  # four standard errors
+    torch.testing.assert_close(shares(), expected(), **near)
+    torch.testing.assert_close(shares(temperature=2.0), expected(2.0), **near)
+    torch.testing.assert_close(shares(top_k=2), expected(kept=2), **near)
+    torch.testing.assert_close(shares(top_k=9), expected(), **near)
+    # p = 0.64, 0.24, 0.09, 0.03: the fewest tokens that have 0.7 together are two, for 0.9 they are three.
+    torch.testing.assert_close(shares(top_p=0.7), expected(kept=2), **near)
+    torch.testing.assert_close(shares(top_p=0.9), expected(kept=3), **near)
+    torch.testing.assert_close(shares(top_p=1.0), expected(), **near)
+    assert shares(top_p=1e-9)[0] == 1
+    assert shares(temperature=0)[0] == 1
+
+
+def test_top_p_takes_any_order_of_the_logits():
+    logits = torch.tensor([[0.0, 2.0, -1.0, 1.0]] * 1000)
+    assert set(sample(logits, top_p=0.7, generator=torch.Generator().manual_seed(0)).tolist()) == {1, 3}
+
+
+def test_a_generator_makes_it_repeatable_and_the_model_stays_as_it_was():
+    model = model_of(FAMILY["sla"], dropout=0.5).train()
+    first, again, other = (
+        model.generate(random_tokens(2, 4), 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert model.training
+    assert not first.is_inference()  # may be trained on
+    assert torch.equal(first[:, :4], random_tokens(2, 4))
+
+
+def test_rows_stop_at_the_stop_token():
+    model = model_of(FAMILY["yoco"])
+    prompts = [random_tokens(1, n, seed=n)[0] for n in (3, 5, 4)]
+    free = [
+        row[len(prompt) :].tolist()
+        for row, prompt in zip(model.generate(prompts, 10, temperature=0), prompts, strict=True)
+    ]
+    stop = free[0][2]
+    stopped = model.generate(prompts, 10, temperature=0, stop_token=stop)
+    ends = [row.index(stop) if stop in row else 10 for row in free]
+    new = min(10, max(ends) + 1)
+    for row, prompt, whole, end in zip(stopped, prompts, free, ends, strict=True):
+        assert row[len(prompt) :].tolist() == whole[:end][:new] + [stop] * (new - end)
+    assert model.generate(prompts[:1], 10, temperature=0, stop_token=stop)[0].tolist() == [
+        *prompts[0].tolist(),
+        *free[0][: free[0].index(stop) + 1],
+    ]
+
+
+def test_no_new_tokens():
+    tokens = random_tokens(2, 3)
+    assert torch.equal(model_of(FAMILY["sla"]).generate(tokens, 0), tokens)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "options", "message"),
+    [
+        ([[1]], {"temperature": -1.0}, "temperature=-1.0"),
+        ([[1]], {"temperature": float("nan")}, "temperature=nan"),
+        ([[1]], {"top_k": 0}, "top_k=0"),
+        ([[1]], {"top_p": 0.0}, "top_p=0.0"),
+        ([[1]], {"top_p": 1.5}, "top_p=1.5"),
+        ([[1]], {"max_new_tokens": -1}, "max_new_tokens=-1"),
+        ([[1], [1, 11]], {}, "prompt 1 has token 11; the vocabulary's are 0 to 10"),
+        ([[-1]], {}, "prompt 0 has token -1"),
+        ([[1], []], {}, r"prompt 1 has shape \(0,\)"),
+        ([], {}, "no prompt"),
+        (torch.zeros(3, dtype=torch.long), {}, r"tokens of shape \(3,\) are no batch"),
+    ],
+)
+def test_what_is_not_possible_is_named(tokens, options, message):
+    if isinstance(tokens, list):
+        tokens = [torch.tensor(row, dtype=torch.long) for row in tokens]
+    with pytest.raises(InputError, match=message):
+        model_of(FAMILY["baseline"]).generate(tokens, **{"max_new_tokens": 2, **options})
