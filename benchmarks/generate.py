@@ -1,0 +1,142 @@
+"""Speed of generation on a CPU: ours against Hugging Face's `generate` with its cache and the memory's bandwidth.
+
+    python benchmarks/generate.py [--sizes 6x384,124M] [--rounds 5] [--long 2048]
+
+One sequence, greedy, on one thread, after a prompt of 16 tokens. All models of a row have the same weights and
+take turns, so that a busy machine slows all of them; the fastest of each counts. Ours includes what `generate`
+does once: copying the weights into the form that is fastest to read; "later" is the share of the limit without
+that, of the tokens after the first 32. The limit is reading every weight once a
+token, at the bandwidth of a large matrix times a vector, measured in between.
+
+`--long` compares patterns at a context of that many tokens: reading a prompt of all but 64 of them, then the 64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.utils import logging
+
+from sla_ablate import GPT, GPTConfig, SkipPattern
+from sla_ablate.model.cache import KVCache
+from sla_ablate.model.decode import FEWEST_TOKENS_TO_PACK
+
+SIZES = {  # name: (n_layer, n_head, n_embd, block_size, vocab_size, new tokens)
+    "6x384": (6, 6, 384, 256, 4096, 240),
+    "124M": (12, 12, 768, 1024, 50257, 112),
+}
+PROMPT = 16
+LAST = 64
+"""New tokens after a long prompt."""
+
+
+def hugging_face(config: GPTConfig) -> Any:
+    """Hugging Face's model of the same shape."""
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=config.vocab_size, n_positions=config.block_size, n_embd=config.n_embd,
+            n_layer=config.n_layer, n_head=config.n_head, bos_token_id=0, eos_token_id=None, pad_token_id=0,
+        )
+    ).eval()  # fmt: skip
+
+
+def fastest(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of the fastest run of each, taken in turn after one to warm up."""
+    best = dict.fromkeys(jobs, float("inf"))
+    for turn in range(rounds + 1):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            if turn:
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def compare(name: str, dtype: torch.dtype, rounds: int) -> None:
+    """Print one row of the first table."""
+    n_layer, n_head, n_embd, block_size, vocab_size, new = SIZES[name]
+    peer = hugging_face(GPTConfig(n_layer, n_head, n_embd, block_size, vocab_size))
+    ours = GPT.from_gpt2(peer.state_dict(), SkipPattern.baseline(n_layer, n_head)).to(dtype)
+    peer = peer.to(dtype)
+    prompt = torch.randint(vocab_size, (1, PROMPT))
+    matrix, vector = torch.randn(4000, 12500), torch.randn(12500)
+    seconds = fastest(
+        {
+            "hf": lambda: peer.generate(prompt, max_new_tokens=new, do_sample=False, use_cache=True),
+            "ours": lambda: ours.generate(prompt, new, temperature=0),
+            "start": lambda: ours.generate(prompt, FEWEST_TOKENS_TO_PACK, temperature=0),
+            "read": lambda: [matrix @ vector for _ in range(5)],
+        },
+        rounds,
+    )
+    bandwidth = 5 * matrix.nbytes / seconds["read"]
+    read = sum(p.nbytes for p in ours.parameters()) - ours.wpe.weight.nbytes
+    limit = bandwidth / read
+    rate = new / seconds["ours"]
+    later = (new - FEWEST_TOKENS_TO_PACK) / (seconds["ours"] - seconds["start"])
+    print(
+        f"| {name} | {'bf16' if dtype == torch.bfloat16 else 'fp32'} | {new / seconds['hf']:,.1f} "
+        f"| {rate:,.1f} | {seconds['hf'] / seconds['ours']:.2f} | {bandwidth / 1e9:.1f} | {limit:,.1f} "
+        f"| {rate / limit:.2f} | {later / limit:.2f} |",
+        flush=True,
+    )
+
+
+def long_context(positions: str, block_size: int, rounds: int) -> None:
+    """Print the rows of the second table for one position scheme: 12 layers of 12 heads, 192 wide."""
+    L = H = 12
+    config = GPTConfig(L, H, 192, block_size, 4096, positions=positions)
+    patterns = {
+        "baseline": SkipPattern.baseline(L, H),
+        "SLA": SkipPattern.skip_layer(L, H),
+        "YOCO": SkipPattern.from_tables([[min(layer, L // 2)] * H for layer in range(L)]),
+    }
+    prompt = torch.randint(4096, (1, block_size - LAST))
+    models = {}
+    for name, pattern in patterns.items():
+        torch.manual_seed(0)
+        models[name] = GPT(config, pattern)
+    jobs: dict[str, Callable[[], object]] = {}
+    for name, model in models.items():
+        jobs[f"{name} prompt"] = lambda model=model: model.generate(prompt, 1, temperature=0)  # type: ignore[misc]
+        jobs[name] = lambda model=model: model.generate(prompt, LAST + 1, temperature=0)  # type: ignore[misc]
+    seconds = fastest(jobs, rounds)
+    for name, model in models.items():
+        token = (seconds[name] - seconds[f"{name} prompt"]) / LAST
+        print(
+            f"| {name} | {positions} | {block_size} | {seconds[f'{name} prompt'] * 1e3:,.0f} "
+            f"| {token * 1e3:.2f} | {KVCache(model, 1, block_size).nbytes / 1e6:.1f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default=",".join(SIZES), help="comma-separated names")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--long", type=int, default=2048, help="context length of the second table; 0: none")
+    options = parser.parse_args()
+    logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    print("| size | precision | HF tok/s | ours tok/s | ours / HF | GB/s | limit tok/s | share of limit "
+          "| later |")  # fmt: skip
+    print("|" + "---|" * 9)
+    for name in options.sizes.split(","):
+        for dtype in (torch.float32, torch.bfloat16):
+            compare(name, dtype, options.rounds)
+    if options.long:
+        print("\n| pattern | positions | context | prompt ms | ms a token | cache MB |")
+        print("|" + "---|" * 6)
+        for positions in ("learned", "rotary"):
+            long_context(positions, options.long, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
