@@ -23,6 +23,7 @@ commands:
   prepare OVERRIDES…            tokenize a corpus ahead of time: data=…, data.path=…
   patterns [OVERRIDES…] [--svg FILE]
                                 the family of patterns with its costs, or one pattern's tables, diagram and costs
+  generate RUN [PROMPT]         continue a text with the model of a finished run
 
 examples:
   sla-ablate train experiment=demo hydra/launcher=local
@@ -30,6 +31,7 @@ examples:
   sla-ablate train data.path='corpus/*.jsonl.zst' model=nano pattern=sla pattern.distance=9
   sla-ablate report runs/distance
   sla-ablate patterns model=gpt2 pattern=sla pattern.distance=9 --svg sla.svg
+  sla-ablate generate runs/demo/RUN "My fellow Americans" --max-new-tokens 50
 
 Overrides are Hydra's: GROUP=NAME or KEY=VALUE; `sla-ablate train --help` lists them.
 Completion: eval "$(sla-ablate --shell-completion install=bash)" (or zsh, fish)
@@ -138,6 +140,36 @@ def _patterns(arguments: list[str]) -> int:
     return 0
 
 
+def _generate(arguments: list[str]) -> int:
+    parser = _Parser(prog="sla-ablate generate", allow_abbrev=False)
+    parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/demo/baseline-s0-1a2b3c4d")
+    parser.add_argument("prompt", nargs="?", default="", help="text to continue (default: the start of a document)")
+    parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="stops before at end of text")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0: always the likeliest token (default: 1)")
+    parser.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens only")
+    parser.add_argument("--top-p", type=float, metavar="P", help="draw among the likeliest, of probability P together")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    options = parser.parse_args(arguments)
+    import torch
+
+    from sla_ablate.trained import load_run
+
+    model, tokenizer = load_run(options.run)
+    end_of_text = tokenizer.end_of_text
+    prompt = torch.tensor([[end_of_text, *tokenizer.encode_batch([options.prompt])[0].tolist()]])
+    tokens = model.generate(
+        prompt,
+        options.max_new_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        generator=torch.Generator().manual_seed(options.seed),
+        stop_token=end_of_text,
+    )
+    print(tokenizer.decode(t for t in tokens[0].tolist() if t != end_of_text))
+    return 0
+
+
 def _write(file: Path, text: str) -> None:
     from sla_ablate.files import write_atomically
 
@@ -178,5 +210,5 @@ def _complete(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"train": _train, "report": _report, "prepare": _prepare, "patterns": _patterns}
+COMMANDS = {"train": _train, "report": _report, "prepare": _prepare, "patterns": _patterns, "generate": _generate}
 TAKES_OVERRIDES = ("train", "prepare", "patterns")

@@ -29,7 +29,9 @@ from sla_ablate.config import RunConfig
 from sla_ablate.costs import costs
 from sla_ablate.data.shards import prepare
 from sla_ablate.evaluation import document_nll
+from sla_ablate.files import write_atomically
 from sla_ablate.runs import Record, read_record, write_record
+from sla_ablate.trained import CHECKPOINT, TOKENIZER
 from sla_ablate.training import LanguageModel, build_model, training_loader
 
 
@@ -81,7 +83,8 @@ def run(folder: Path) -> None:
     result = document_nll(model, shards)
     nll = sum(result["nll"]) / sum(result["tokens"])
     append_line(metrics, step=config.optim.steps, validation_loss=nll)
-    model.save(folder / "checkpoints")
+    model.save(folder / CHECKPOINT)
+    write_atomically(folder / CHECKPOINT / TOKENIZER, (shards.folder / TOKENIZER).read_bytes())
 
     tokens = config.optim.steps * tokens_per_step
     record["cost"] = {

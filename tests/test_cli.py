@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sla_ablate.cli import COMMANDS
+
 TINY = [
     "model.n_layer=3", "model.n_head=2", "model.n_embd=16", "model.block_size=16", "data.tokenizer=bytes",
     "optim.steps=4", "optim.batch_size=2", "optim.warmup_steps=1", "trainer.log_every=2",
@@ -269,6 +271,31 @@ def test_patterns_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
+def test_generation_from_a_run(sla):
+    trained = sla("train", *sla.tiny, "pattern=sla", "pattern.distance=1", "sweep=g")
+    assert trained.returncode == 0, trained.stderr
+    (run,) = (sla.folder / "runs" / "g").iterdir()
+
+    def generate(*options):
+        return sla("generate", str(run), "the law ", "--max-new-tokens", "30", *options)
+
+    text = generate("--seed", "1").stdout
+    assert text.startswith("the law ")
+    assert len(text) > len("the law \n")
+    assert generate("--seed", "1").stdout == text != generate("--seed", "2").stdout
+    assert generate("--top-k", "1").stdout == generate("--temperature", "0", "--seed", "2").stdout
+
+    for folder, options, message in [
+        (run, ["--temperature", "-1"], "temperature=-1.0 is not possible"),
+        (run, ["--top-p", "2"], "top_p=2.0 is not possible"),
+        (run, ["--top-k", "x"], "--top-k: invalid int value: 'x'"),
+        (run.parent, [], "g is not a run's folder"),
+    ]:
+        done = sla("generate", str(folder), "the law ", *options)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert message in done.stderr
+
+
 def test_help_is_quick_and_completion_knows_groups(sla):
     done = sla("--help")
     assert done.returncode == 0
@@ -280,7 +307,7 @@ def test_help_is_quick_and_completion_knows_groups(sla):
     def complete(line):
         return sla("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
 
-    assert complete("sla-ablate") == complete("sla-ablate ") == ["train", "report", "prepare", "patterns"]
+    assert complete("sla-ablate") == complete("sla-ablate ") == [*COMMANDS]
     assert complete("sla-ablate tr") == ["train"]
     assert complete("sla-ablate report run") == []
     assert "pattern.kv_layers=" in complete("sla-ablate patterns pattern.kv")

@@ -1,0 +1,27 @@
+"""What a finished run leaves behind, opened for use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
+from sla_ablate.errors import InputError
+from sla_ablate.model.gpt import GPT
+from sla_ablate.runs import read_record
+
+CHECKPOINT = "checkpoints"
+TOKENIZER = "tokenizer.json"
+
+
+def load_run(run: Path) -> tuple[GPT, Tokenizer]:
+    """The model of a finished run, in evaluation mode, and the tokenizer that it was trained with.
+
+    Raises:
+        InputError: the folder is no run's, or the run is not done.
+    """
+    record = read_record(run)
+    if record is None:
+        raise InputError(f"{run} is not a run's folder: it holds no record.json")
+    if record["state"] != "done":
+        raise InputError(f"{run} is {record['state']}, not done")
+    return GPT.load(run / CHECKPOINT).eval(), load_tokenizer(run / CHECKPOINT / TOKENIZER)
