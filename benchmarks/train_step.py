@@ -1,4 +1,4 @@
-"""Speed of one training step on a CPU: baseline and SLA against Hugging Face's GPT-2 and the GEMM rate.
+"""Speed of one training step on a CPU: ours against Hugging Face's GPT-2 and the GEMM rate, patterns to the baseline.
 
     python benchmarks/train_step.py [--sizes 12x192,6x384] [--rounds 5] [--loss-steps 40]
 
@@ -6,16 +6,18 @@ All models of a row have the same weights, batch, optimizer (fused AdamW), clipp
 of its own with one thread, ours set up as a run is, Hugging Face's as it comes; they take their steps in turn, so that
 a busy machine slows all of them, and the fastest step of each counts. The GEMM rate is that of the size's own products
 (x Wᵀ, g W and gᵀ x of the feed-forward layer). `--loss-steps` trains ours and Hugging Face's from the same weights on
-the same batches and prints both loss curves.
+the same batches and prints both loss curves. Peak memory is that of the process, less what it had before the model.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import resource
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +38,13 @@ SIZES = {  # name: (n_layer, n_head, n_embd, block_size, batch)
     "12x768": (12, 12, 768, 512, 2),
 }
 VOCAB = 4096
+PATTERNS: dict[str, Callable[[int, int], SkipPattern]] = {
+    "baseline": SkipPattern.baseline,
+    # Three quarters of depth and heads, as the paper's 9 of 12.
+    "SLA": lambda L, H: SkipPattern.skip_layer(L, H, round(0.75 * L), round(0.75 * H)),
+    "CLA": SkipPattern.cross_layer,
+    "YOCO": SkipPattern.yoco,
+}
 Step = Callable[[torch.Tensor], float]
 
 
@@ -88,33 +97,53 @@ def gemm_rate(config: GPTConfig, rows: int, dtype: torch.dtype) -> float:
     return 3 * 2 * rows * C * 4 * C / best
 
 
+class Measured(NamedTuple):
+    """Of one model's training step."""
+
+    seconds: float
+    """Of the fastest step."""
+    memory: int
+    """Peak, in bytes."""
+
+
+def build(name: str, config: GPTConfig) -> torch.nn.Module:
+    """Hugging Face's model ("hf"), or ours under a pattern with the same weights."""
+    torch.manual_seed(0)
+    peer = hugging_face(config)
+    if name == "hf":
+        return peer
+    return GPT.from_gpt2(peer.state_dict(), PATTERNS[name](config.n_layer, config.n_head))
+
+
 def serve(pipe: Connection, name: str, config: GPTConfig, batch: int, bfloat16: bool) -> None:
-    """In a process of its own: take a step of the model whenever asked, and answer with its seconds."""
+    """In a process of its own: take a step of the model whenever asked, and answer with its seconds and memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if name != "hf":
         keep_freed_memory()
-    step = stepper(models(config)[name], bfloat16)
+    step = stepper(build(name, config), bfloat16)
     tokens = torch.randint(VOCAB, (batch, config.block_size))
     while pipe.recv():
         start = time.perf_counter()
         step(tokens)
-        pipe.send(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        pipe.send((seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024))
 
 
-def fastest(config: GPTConfig, batch: int, bfloat16: bool, rounds: int) -> dict[str, float]:
-    """Seconds of the fastest step of each model, taken in turn after two to warm up."""
+def measure(config: GPTConfig, batch: int, bfloat16: bool, rounds: int) -> dict[str, Measured]:
+    """All models, which take their steps in turn after two to warm up."""
     fork = multiprocessing.get_context("fork")
     pipes, workers = {}, []
-    for name in ("hf", "baseline", "sla"):
+    for name in ("hf", *PATTERNS):
         pipes[name], other = fork.Pipe()
         workers.append(fork.Process(target=serve, args=(other, name, config, batch, bfloat16), daemon=True))
         workers[-1].start()
-    best = dict.fromkeys(pipes, float("inf"))
+    best = dict.fromkeys(pipes, Measured(float("inf"), 0))
     for turn in range(rounds + 2):
         for name, pipe in pipes.items():
             pipe.send(True)
-            seconds = pipe.recv()
+            seconds, memory = pipe.recv()
             if turn >= 2:
-                best[name] = min(best[name], seconds)
+                best[name] = Measured(min(best[name].seconds, seconds), memory)
     for pipe in pipes.values():
         pipe.send(False)
     for worker in workers:
@@ -122,31 +151,24 @@ def fastest(config: GPTConfig, batch: int, bfloat16: bool, rounds: int) -> dict[
     return best
 
 
-def models(config: GPTConfig) -> dict[str, torch.nn.Module]:
-    """Hugging Face's, the baseline and SLA (three quarters of depth and heads), with the same weights."""
-    torch.manual_seed(0)
-    peer = hugging_face(config)
-    L, H = config.n_layer, config.n_head
-    baseline = SkipPattern.baseline(L, H)
-    sla = SkipPattern.skip_layer(L, H, round(0.75 * L), round(0.75 * H))
-    weights = {name: tensor.clone() for name, tensor in peer.state_dict().items()}
-    return {"hf": peer, "baseline": GPT.from_gpt2(weights, baseline), "sla": GPT.from_gpt2(weights, sla)}
-
-
-def compare(name: str, bfloat16: bool, rounds: int) -> None:
-    """Print one row of the table."""
+def compare(name: str, bfloat16: bool, rounds: int) -> str:
+    """Print one row of the first table; returns that of the second."""
     n_layer, n_head, n_embd, block_size, batch = SIZES[name]
-    config = GPTConfig(n_layer, n_head, n_embd, block_size, VOCAB)
-    seconds, n_tokens = fastest(config, batch, bfloat16, rounds), batch * block_size
+    config, n_tokens = GPTConfig(n_layer, n_head, n_embd, block_size, VOCAB), batch * block_size
+    measured = measure(config, batch, bfloat16, rounds)
+    hf, baseline = measured["hf"], measured["baseline"]
     flops = costs(config, SkipPattern.baseline(n_layer, n_head)).training_flops_per_token * n_tokens
     rate = gemm_rate(config, n_tokens, torch.bfloat16 if bfloat16 else torch.float32)
+    size = f"| {name} | {block_size} | {'bf16' if bfloat16 else 'fp32'} "
     print(
-        f"| {name} | {block_size} | {'bf16' if bfloat16 else 'fp32'} "
-        + "".join(f"| {n_tokens / seconds[k]:,.0f} " for k in seconds)
-        + f"| {seconds['hf'] / seconds['baseline']:.2f} | {seconds['sla'] / seconds['baseline']:.3f} "
-        f"| {flops / seconds['baseline'] / 1e9:.0f} | {rate / 1e9:.0f} | {flops / seconds['baseline'] / rate:.2f} |",
+        f"{size}| {n_tokens / hf.seconds:,.0f} | {n_tokens / baseline.seconds:,.0f} "
+        f"| {hf.seconds / baseline.seconds:.2f} | {hf.memory / 1e6:,.0f} | {baseline.memory / 1e6:,.0f} "
+        f"| {flops / baseline.seconds / 1e9:.0f} | {rate / 1e9:.0f} | {flops / baseline.seconds / rate:.2f} |",
         flush=True,
     )
+    others = [m for pattern, m in measured.items() if pattern not in ("hf", "baseline")]
+    cells = [f"{m.seconds / baseline.seconds:.3f} | {m.memory / baseline.memory:.2f}" for m in others]
+    return f"{size}| {' | '.join(cells)} |"
 
 
 def loss_curves(steps: int) -> None:
@@ -158,7 +180,7 @@ def loss_curves(steps: int) -> None:
     shards = prepare(DataConfig(vocab_size=VOCAB), log=lambda line: None)
     config = GPTConfig(6, 4, 128, 256, VOCAB)
     for bfloat16 in (False, True):
-        pair = {k: stepper(m, bfloat16) for k, m in models(config).items() if k != "sla"}
+        pair = {name: stepper(build(name, config), bfloat16) for name in ("hf", "baseline")}
         batches = TrainingBatches(shards.train, 0, 8, 255)
         curves = {k: [step(batches[i]) for i in range(steps)] for k, step in pair.items()}
         gaps = [a - b for a, b in zip(curves["baseline"], curves["hf"], strict=True)]
@@ -176,12 +198,14 @@ def main() -> None:
     options = parser.parse_args()
     logging.set_verbosity_error()
     torch.set_num_threads(1)
-    print("| size | T | precision | HF tok/s | baseline tok/s | SLA tok/s | baseline / HF | SLA / baseline time "
+    print("| size | T | precision | HF tok/s | baseline tok/s | baseline / HF | HF MB | baseline MB "
           "| GFLOP/s | GEMM GFLOP/s | share of GEMM rate |")  # fmt: skip
     print("|" + "---|" * 11)
-    for name in options.sizes.split(","):
-        for bfloat16 in (False, True):
-            compare(name, bfloat16, options.rounds)
+    names = options.sizes.split(",")
+    rows = [compare(name, bfloat16, options.rounds) for name in names for bfloat16 in (False, True)]
+    print("\nTime and peak memory of a step, as multiples of the baseline's:\n")
+    print("| size | T | precision | SLA time | SLA memory | CLA time | CLA memory | YOCO time | YOCO memory |")
+    print("|" + "---|" * 9, *rows, sep="\n")
     loss_curves(options.loss_steps)
 
 
