@@ -24,11 +24,12 @@ commands:
   patterns [OVERRIDES…] [--svg FILE]
                                 the family of patterns with its costs, or one pattern's tables, diagram and costs
   generate RUN [PROMPT]         continue a text with the model of a finished run
+  export RUN OUT                write the model of a finished run as a Hugging Face folder
 
 examples:
   sla-ablate train experiment=demo hydra/launcher=local
   sla-ablate train -m pattern=baseline,sla pattern.distance=1,3,5 seed=0,1 sweep=distance
-  sla-ablate train data.path='corpus/*.jsonl.zst' model=nano pattern=sla pattern.distance=9
+  sla-ablate train data.path='corpus/*.jsonl.zst' model=nano pattern=sla
   sla-ablate report runs/distance
   sla-ablate patterns model=gpt2 pattern=sla pattern.distance=9 --svg sla.svg
   sla-ablate generate runs/demo/RUN "My fellow Americans" --max-new-tokens 50
@@ -170,6 +171,21 @@ def _generate(arguments: list[str]) -> int:
     return 0
 
 
+def _export(arguments: list[str]) -> int:
+    parser = _Parser(prog="sla-ablate export")
+    parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/demo/baseline-s0-1a2b3c4d")
+    parser.add_argument("out", type=Path, help="folder to write to")
+    options = parser.parse_args(arguments)
+    try:
+        from sla_ablate.hf import export
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed; pip install 'sla-ablate[hf]'") from None
+
+    export(options.run, options.out)
+    print(options.out)
+    return 0
+
+
 def _write(file: Path, text: str) -> None:
     from sla_ablate.files import write_atomically
 
@@ -210,5 +226,12 @@ def _complete(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"train": _train, "report": _report, "prepare": _prepare, "patterns": _patterns, "generate": _generate}
+COMMANDS = {
+    "train": _train,
+    "report": _report,
+    "prepare": _prepare,
+    "patterns": _patterns,
+    "generate": _generate,
+    "export": _export,
+}
 TAKES_OVERRIDES = ("train", "prepare", "patterns")

@@ -14,11 +14,16 @@ TOKENS_PER_BATCH = 8192
 
 
 @torch.no_grad()
-def document_nll(model: GPT, shards: TokenShards) -> dict[str, Any]:
+def document_nll(model: GPT, shards: TokenShards, rolling: bool = False) -> dict[str, Any]:
     """Score the whole validation split in float32, whatever precision the model was trained in.
 
     Each document is scored by itself, in non-overlapping windows of the model's block size, the first of
     which starts from the end-of-text token; every token of the document counts once.
+
+    Args:
+        model: the model.
+        shards: whose validation split.
+        rolling: overlap windows as lm-evaluation-harness does; see `DocumentWindows`.
 
     Returns:
         Plain containers for the run record: the windows' `context_length` and `start_token`, and per document
@@ -26,7 +31,7 @@ def document_nll(model: GPT, shards: TokenShards) -> dict[str, Any]:
     """
     documents = shards.documents("validation")
     block_size = model.config.block_size
-    windows = DocumentWindows(shards.validation, documents, shards.tokenizer.end_of_text, block_size)
+    windows = DocumentWindows(shards.validation, documents, shards.tokenizer.end_of_text, block_size, rolling)
     device = model.wte.weight.device
     total = torch.zeros(len(documents), dtype=torch.float64)
     was_training = model.training

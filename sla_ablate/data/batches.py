@@ -11,12 +11,10 @@ import torch
 from torch.utils.data import Dataset
 
 from sla_ablate.errors import InputError
+from sla_ablate.model.loss import IGNORE
 
 if TYPE_CHECKING:
     import pandas as pd
-
-IGNORED = -100
-"""Target of padding: cross-entropy's default `ignore_index`."""
 
 
 class TrainingBatches(Dataset[torch.Tensor]):
@@ -95,20 +93,33 @@ class DocumentWindows:
         documents: `TokenShards.documents` of that shard; `start` and `tokens` are used.
         end_of_text: the id that starts a document, also the input on padding.
         block_size: context length in tokens.
+        rolling: fill up the last of a document's windows, if it has several, with the tokens before it, which are
+            read and not scored: the windows of lm-evaluation-harness's `loglikelihood_rolling`.
     """
 
-    def __init__(self, tokens: npt.NDArray[Any], documents: pd.DataFrame, end_of_text: int, block_size: int) -> None:
+    def __init__(
+        self,
+        tokens: npt.NDArray[Any],
+        documents: pd.DataFrame,
+        end_of_text: int,
+        block_size: int,
+        rolling: bool = False,
+    ) -> None:
         n_tokens = documents["tokens"].to_numpy(np.int64)
         n_windows = -(-n_tokens // block_size)
         document = np.repeat(np.arange(len(n_tokens)), n_windows)
         window = np.arange(len(document)) - np.repeat(n_windows.cumsum() - n_windows, n_windows)
-        length = np.minimum(n_tokens[document] - window * block_size, block_size)
+        scored = np.minimum(n_tokens[document] - window * block_size, block_size)
+        context = np.where(rolling & (window > 0), block_size - scored, 0)
+        start = documents["start"].to_numpy(np.int64)[document] + window * block_size - context
+        length = context + scored
         order = np.argsort(-length, kind="stable")
         self._tokens = tokens
         self._end_of_text = end_of_text
         self._document = document[order]
-        self._start = (documents["start"].to_numpy(np.int64)[document] + window * block_size)[order]
+        self._start = start[order]
         self._is_first = (window == 0)[order]
+        self._context = context[order]
         self._length = length[order]
 
     def __len__(self) -> int:
@@ -118,17 +129,17 @@ class DocumentWindows:
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Yield (inputs [B, T], targets [B, T], document [B]), all int64.
 
-        T is the batch's longest window; targets are -100 on padding; `document` is the row of the
-        documents' table. The last batch may have fewer rows.
+        T is the batch's longest window; targets are -100 on padding and on tokens that are not scored; `document`
+        is the row of the documents' table. The last batch may have fewer rows.
         """
         for first in range(0, len(self), batch_size):
             rows = slice(first, first + batch_size)
             position = np.arange(self._length[first])  # [T]
-            is_target = position < self._length[rows, None]  # [B, T]
-            index = np.where(is_target, self._start[rows, None] + position, 0)
+            is_token = position < self._length[rows, None]  # [B, T]
+            index = np.where(is_token, self._start[rows, None] + position, 0)
             read = self._tokens[index].astype(np.int64)
             inputs = np.full_like(read, self._end_of_text)
-            inputs[:, 1:] = np.where(is_target[:, 1:], read[:, :-1], self._end_of_text)
+            inputs[:, 1:] = np.where(is_token[:, 1:], read[:, :-1], self._end_of_text)
             inputs[:, 0] = np.where(self._is_first[rows], self._end_of_text, self._tokens[self._start[rows] - 1])
-            targets = np.where(is_target, read, IGNORED)
+            targets = np.where(is_token & (position >= self._context[rows, None]), read, IGNORE)
             yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(self._document[rows])

@@ -59,6 +59,11 @@ class Tokenizer(ABC):
     def save(self, path: Path) -> None:
         """Write a JSON file that `load_tokenizer` reads."""
 
+    @property
+    @abstractmethod
+    def backend(self) -> Any:
+        """The same as a tokenizer of the `tokenizers` library."""
+
     @abstractmethod
     def _definition(self) -> dict[str, Any]: ...
 
@@ -81,6 +86,22 @@ class ByteTokenizer(Tokenizer):
     def save(self, path: Path) -> None:
         """See `Tokenizer`."""
         path.write_text(json.dumps(self._definition()))
+
+    @property
+    def backend(self) -> Any:
+        """BPE without merges over the names that the library has for bytes."""
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import decoders, models, pre_tokenizers
+
+        # A byte is called by its Latin-1 character if that is visible, else by the next one from U+0100 on.
+        names = set(pre_tokenizers.ByteLevel.alphabet())
+        others = iter(sorted(names - {chr(byte) for byte in range(256)}))
+        vocab = {chr(byte) if chr(byte) in names else next(others): byte for byte in range(256)}
+        backend = Backend(models.BPE(vocab, []))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        backend.add_special_tokens([END_OF_TEXT])
+        return backend
 
     def _definition(self) -> dict[str, Any]:
         return {"type": "bytes"}
@@ -138,6 +159,11 @@ class BytePairTokenizer(Tokenizer):
     def save(self, path: Path) -> None:
         """See `Tokenizer`."""
         self._backend.save(str(path))
+
+    @property
+    def backend(self) -> Any:
+        """See `Tokenizer`."""
+        return self._backend
 
     def _definition(self) -> dict[str, Any]:
         model = json.loads(self._backend.to_str())["model"]

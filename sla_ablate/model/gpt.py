@@ -53,6 +53,8 @@ class Attention(nn.Module):
         self.rows = KeptRows(keys_kept[layer], values_kept[layer], config.head_size)
         self.key_sources = Sources(pattern.key_source[layer], keys_kept)
         self.value_sources = Sources(pattern.value_source[layer], values_kept)
+        self.keys_shared = Sources.shared(pattern.key_source, layer)
+        self.values_shared = Sources.shared(pattern.value_source, layer)
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = Linear(config.n_embd, config.n_embd, bias=config.bias)
 
@@ -71,6 +73,9 @@ class Attention(nn.Module):
             q, k = rotate(q, *context.rotations), rotate(k, *context.rotations)
         if context.cache:
             k, v = context.cache.store(self.layer, k, v)
+        # One copy for all layers that read them, rather than one for each in its attention call.
+        k = k.contiguous() if self.keys_shared else k
+        v = v.contiguous() if self.values_shared else v
         context.keys.append(Heads.of(k))
         context.values.append(Heads.of(v))
         k, v = self.key_sources.read(context.keys), self.value_sources.read(context.values)

@@ -43,6 +43,11 @@ class Sources:
         self.only: int | None = int(source[0]) if (source == source[0]).all() else None
         """The one layer that all heads read; None if they differ."""
 
+    @staticmethod
+    def shared(source: Table, layer: int) -> bool:
+        """Whether all heads of more than one layer read this one layer."""
+        return int((source == layer).all(1).sum()) > 1
+
     def read(self, layers: list[Heads]) -> Tensor:
         """What the heads read, [B, n_head, T, head_size]; no copy where it is one layer's."""
         if self.only is not None:

@@ -118,3 +118,28 @@ def test_every_token_is_scored_once_with_its_own_context(documents, block_size, 
     assert lengths == sorted(lengths, reverse=True)
     assert sum(lengths) == sum(map(len, documents))
     assert len(windows) == len(lengths)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    documents=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=23), min_size=1, max_size=6),
+    block_size=st.integers(1, 8),
+    batch_size=st.integers(1, 5),
+)
+def test_rolling_windows_are_those_of_lm_evaluation_harness(documents, block_size, batch_size):
+    lm_eval = pytest.importorskip("lm_eval.utils")
+    expected = Counter()
+    for d, document in enumerate(documents):
+        for inputs, scored in lm_eval.get_rolling_token_windows(document, EOT, block_size, context_len=1):
+            expected[d, tuple(inputs), tuple(scored)] += 1
+
+    found = Counter()
+    windows = DocumentWindows(*shard(documents), EOT, block_size, rolling=True)
+    for inputs, targets, document in windows.batches(batch_size):
+        for row_inputs, row_targets, d in zip(inputs.tolist(), targets.tolist(), document.tolist(), strict=True):
+            scored = [i for i, target in enumerate(row_targets) if target != -100]
+            end = scored[-1] + 1
+            assert scored == list(range(scored[0], end))
+            assert row_inputs[end:] == [EOT] * (len(row_inputs) - end)
+            found[d, tuple(row_inputs[:end]), tuple(row_targets[scored[0] : end])] += 1
+    assert found == expected
