@@ -28,9 +28,11 @@ class KVCache:
         self.capacity = capacity
         self.padding = padding
         # Keys and values side by side, so that a token's are stored by one copy.
+        self._n_keys: list[int] = model.keys_kept.sum(1).tolist()
+        n_values: list[int] = model.values_kept.sum(1).tolist()
         self.layers = [
-            weight.new_empty(batch_size, n_keys + n_values, capacity, head_size)
-            for n_keys, n_values in zip(model.keys_kept.sum(1).tolist(), model.values_kept.sum(1).tolist(), strict=True)
+            weight.new_empty(batch_size, sum(kept), capacity, head_size)
+            for kept in zip(self._n_keys, n_values, strict=True)
         ]
         """[B, kept keys + kept values, capacity, head_size] of each layer."""
 
@@ -39,17 +41,15 @@ class KVCache:
         """Bytes of all keys and values."""
         return sum(layer.nbytes for layer in self.layers)
 
-    def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add a layer's keys and values of the next T tokens; returns all of it so far, which carries no gradient.
+    def store(self, layer: int, keys_and_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a layer's keys and values of the next T tokens, [B, kept keys + kept values, T, head_size].
 
-        Args:
-            layer: whose they are.
-            keys: [B, kept keys, T, head_size].
-            values: [B, kept values, T, head_size].
+        Returns all of its keys and all of its values so far, which carry no gradient.
         """
-        both = self.layers[layer][:, :, : self.length + keys.shape[2]]
-        both[:, :, self.length :] = torch.cat([keys.detach(), values.detach()], dim=1)
-        return both[:, : keys.shape[1]], both[:, keys.shape[1] :]
+        both = self.layers[layer][:, :, : self.length + keys_and_values.shape[2]]
+        both[:, :, self.length :] = keys_and_values.detach()
+        n_keys = self._n_keys[layer]
+        return both[:, :n_keys], both[:, n_keys:]
 
     def positions(self, T: int) -> Tensor:
         """Positions of the next T tokens: [T], or [B, T] with padding."""

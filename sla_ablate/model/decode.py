@@ -44,7 +44,8 @@ class Layer(NamedTuple):
 
     ln_1: nn.LayerNorm
     attn: Product
-    heads: list[int]
+    n_turned: int
+    """Heads that rotary positions turn: queries and kept keys, which come first."""
     runs: list[Run]
     attn_proj: Product
     ln_2: nn.LayerNorm
@@ -73,7 +74,7 @@ class Decoder:
             Layer(
                 block.ln_1,
                 product(*block.attn.qkv_parameters()),
-                block.attn.rows.heads,
+                sum(block.attn.rows.heads[:2]),
                 runs(block.attn),
                 product(block.attn.c_proj.weight, block.attn.c_proj.bias),
                 block.ln_2,
@@ -99,10 +100,12 @@ class Decoder:
             cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
         stored: list[tuple[Tensor, Tensor]] = []  # keys and values of the layers so far
         for number, layer in enumerate(self.layers):
-            q, k, v = layer.attn(norm(layer.ln_1, x)).view(B, -1, 1, d).split(layer.heads, dim=1)
+            qkv = layer.attn(norm(layer.ln_1, x)).view(B, -1, 1, d)
             if config.positions == "rotary":
-                q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-            keys, values = cache.store(number, k, v)
+                turned, v = qkv.tensor_split((layer.n_turned,), dim=1)
+                qkv = torch.cat([rotate(turned, cos, sin), v], dim=1)
+            q = qkv[:, : config.n_head]
+            keys, values = cache.store(number, qkv[:, config.n_head :])
             if self.widen:
                 q, keys, values = q.float(), keys.float(), values.float()
             stored.append((keys, values))
