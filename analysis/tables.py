@@ -229,7 +229,8 @@ def _legend(table: pd.DataFrame, records: Sequence[Record]) -> str:
         f"Validation, mean ± standard deviation over {n}; "
         f"context length {_unique(v['context_length'] for v in validation)} tokens, "
         f"stride {_unique(v['stride'] for v in validation)}, "
-        f"start token `{_unique(v['start_token'] for v in validation)}`, precision {_unique(precision)}. "
+        f"start token `{_unique(v['start_token'] for v in validation)}`; "
+        f"trained in {_unique(precision)}, scored in float32. "
         "↓ lower is better; the best mean is bold."
     )
     if table["pairs"].any():

@@ -187,12 +187,22 @@ def test_share_moves_only_what_it_names(config):
             "random, 3 of 4 heads, pattern seed 5, spread heads",
             "random-h3-p5-spread",
         ),
-        ({"name": "tables"}, "tables", "tables"),
     ],
 )
 def test_names_of_patterns(options, label, slug):
     config = RunConfig(pattern=PatternConfig(**options))
     assert (config.pattern_label(), config.pattern_slug()) == (label, slug)
+
+
+def test_different_tables_have_different_names():
+    def names(key_source, share="both"):
+        config = RunConfig(pattern=PatternConfig(name="tables", key_source=key_source, share=share))
+        return config.pattern_label(), config.pattern_slug()
+
+    own = SkipPattern.baseline(6, 4).key_source.tolist()
+    first = [[0] * 4] * 6
+    assert len({names(own), names(first), names(first, "keys"), names(first, "values")}) == 4
+    assert all(name.startswith("tables") for name in names(first))
 
 
 @pytest.mark.parametrize("n_layer", [1, 2, 5, 6])

@@ -35,7 +35,8 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> T
     Returns:
         [B, H, T, head_size].
     """
-    if q.device.type == "cpu" and dropout == 0 and q.shape[-2] <= LONGEST_BLOCKWISE:
+    blockwise = q.device.type == "cpu" and dropout == 0 and q.shape[-2] <= LONGEST_BLOCKWISE
+    if blockwise and not torch.compiler.is_compiling():
         return blockwise_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
 

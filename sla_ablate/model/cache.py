@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sla_ablate.errors import InputError
+
 if TYPE_CHECKING:
     from sla_ablate.model.gpt import GPT
 
@@ -45,9 +47,15 @@ class KVCache:
         """Add a layer's keys and values of the next T tokens, [B, kept keys + kept values, T, head_size].
 
         Returns all of its keys and all of its values so far, which carry no gradient.
+
+        Raises:
+            InputError: they do not fit.
         """
-        both = self.layers[layer][:, :, : self.length + keys_and_values.shape[2]]
-        both[:, :, self.length :] = keys_and_values.detach()
+        length = self.length + keys_and_values.shape[2]
+        if length > self.capacity:
+            raise InputError(f"{length} tokens do not fit into a KV cache for {self.capacity}")
+        self.layers[layer][:, :, self.length : length] = keys_and_values.detach()
+        both = self.layers[layer][:, :, :length].to(keys_and_values.dtype)  # another one under autocast
         n_keys = self._n_keys[layer]
         return both[:, :n_keys], both[:, n_keys:]
 

@@ -29,7 +29,7 @@ FEWEST_TOKENS_TO_PACK = 32
 """Copying the weights for `MatVec` takes as long as it saves in about 15 tokens."""
 
 
-class Run(NamedTuple):
+class Stretch(NamedTuple):
     """Consecutive heads whose keys, and whose values, are consecutive heads of one layer."""
 
     heads: slice
@@ -43,10 +43,10 @@ class Layer(NamedTuple):
     """What one layer needs."""
 
     ln_1: nn.LayerNorm
-    attn: Product
+    qkv: Product
     n_turned: int
     """Heads that rotary positions turn: queries and kept keys, which come first."""
-    runs: list[Run]
+    stretches: list[Stretch]
     attn_proj: Product
     ln_2: nn.LayerNorm
     up: Product
@@ -75,7 +75,7 @@ class Decoder:
                 block.ln_1,
                 product(*block.attn.qkv_parameters()),
                 sum(block.attn.rows.heads[:2]),
-                runs(block.attn),
+                stretches(block.attn),
                 product(block.attn.c_proj.weight, block.attn.c_proj.bias),
                 block.ln_2,
                 product(block.mlp.c_fc.weight, block.mlp.c_fc.bias),
@@ -100,7 +100,7 @@ class Decoder:
             cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
         stored: list[tuple[Tensor, Tensor]] = []  # keys and values of the layers so far
         for number, layer in enumerate(self.layers):
-            qkv = layer.attn(norm(layer.ln_1, x)).view(B, -1, 1, d)
+            qkv = layer.qkv(norm(layer.ln_1, x)).view(B, -1, 1, d)
             if config.positions == "rotary":
                 turned, v = qkv.tensor_split((layer.n_turned,), dim=1)
                 qkv = torch.cat([rotate(turned, cos, sin), v], dim=1)
@@ -110,9 +110,9 @@ class Decoder:
                 q, keys, values = q.float(), keys.float(), values.float()
             stored.append((keys, values))
             y = []
-            for run in layer.runs:
-                k, v = stored[run.key_layer][0][:, run.keys], stored[run.value_layer][1][:, run.values]
-                y.append(F.scaled_dot_product_attention(q[:, run.heads], k, v, mask))
+            for stretch in layer.stretches:
+                k, v = stored[stretch.key_layer][0][:, stretch.keys], stored[stretch.value_layer][1][:, stretch.values]
+                y.append(F.scaled_dot_product_attention(q[:, stretch.heads], k, v, mask))
             x = x + layer.attn_proj((y[0] if len(y) == 1 else torch.cat(y, dim=1)).view(B, C).to(x.dtype))
             x = x + layer.down(F.gelu(layer.up(norm(layer.ln_2, x)), approximate="tanh"))
         cache.length += 1
@@ -124,7 +124,7 @@ def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
     return torch.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
 
 
-def runs(attention: Attention) -> list[Run]:
+def stretches(attention: Attention) -> list[Stretch]:
     """A layer's heads, cut where their keys or values are no longer consecutive ones of the same layer."""
     keys, values = attention.key_sources.places, attention.value_sources.places
     follows = [
@@ -133,7 +133,7 @@ def runs(attention: Attention) -> list[Run]:
     ]
     edges = [0, *(h for h, same in enumerate(follows, 1) if not same), len(keys)]
     return [
-        Run(
+        Stretch(
             slice(a, b),
             keys[a][0], slice(keys[a][1], keys[a][1] + b - a),
             values[a][0], slice(values[a][1], values[a][1] + b - a),

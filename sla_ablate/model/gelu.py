@@ -30,6 +30,7 @@ class _GELU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
         out = torch.empty_like(x)
         derivative = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         wide = torch.promote_types(x.dtype, torch.float32)

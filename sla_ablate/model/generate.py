@@ -89,10 +89,12 @@ def sample(
     """One token [B] drawn from logits [B, V]; see `generate`."""
     if temperature == 0:
         return logits.argmax(-1)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    # At most 0 first, so that no temperature, however low, makes an infinity of the largest.
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if top_k is not None:
-        least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
+        likeliest = logits.topk(min(top_k, logits.shape[-1]))
+        logits = torch.full_like(logits, -torch.inf).scatter(1, likeliest.indices, likeliest.values)
     if top_p is not None:
         p, order = logits.softmax(-1).sort(descending=True)
         likelier = p.cumsum(-1) - p  # of the tokens before each
@@ -122,7 +124,7 @@ class _Reader:
         padding = torch.tensor([longest - n for n in self.lengths], device=tokens.device)
         capacity = min(block_size, longest + self.steps)
         self.cache = KVCache(self.model, len(tokens), capacity, padding if padding.any() else None)
-        hidden = self.model.hidden_states(tokens[:, -longest:], self.cache)
+        hidden = self.model.hidden_states(tokens[:, -longest:], self.cache, last_only=True)
         return self.decoder.output(hidden[:, -1])
 
 
@@ -141,6 +143,9 @@ def _checked_prompts(tokens: Prompts, model: GPT) -> list[Tensor]:
     if isinstance(tokens, Tensor) and tokens.dim() != 2:
         raise InputError(f"tokens of shape {tuple(tokens.shape)} are no batch; give [B, T] or a list of [T]")
     prompts = [torch.as_tensor(prompt) for prompt in tokens]
+    for prompt in prompts:
+        if prompt.is_floating_point():
+            raise InputError(f"a prompt is of {prompt.dtype}; tokens are whole numbers")
     vocab_size = model.config.vocab_size
     for i, prompt in enumerate(prompts):
         if prompt.dim() != 1 or not len(prompt):

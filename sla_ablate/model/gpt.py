@@ -41,6 +41,14 @@ class Context:
     """Of the layers so far."""
     values: list[Heads] = field(default_factory=list)
 
+    def keep_last(self, length: int) -> None:
+        """From here on there is only the last of the tokens, which sees all `length` so far."""
+        if self.rotations:
+            cos, sin = self.rotations
+            self.rotations = cos[..., -1:, :], sin[..., -1:, :]
+        seen = torch.ones(1, length, dtype=torch.bool, device=self.keys[0].stacked.device)
+        self.mask = seen if self.mask is None else self.mask[..., -1:, :]
+
 
 class Attention(nn.Module):
     """Causal self-attention of one layer, each head reading the layer that the pattern names."""
@@ -145,6 +153,8 @@ class GPT(nn.Module):
         everything = np.ones_like(pattern.keys_read)
         self.keys_kept: Mask = pattern.keys_read if prune else everything
         self.values_kept: Mask = pattern.values_read if prune else everything
+        self.top_kept = int(np.flatnonzero((self.keys_kept | self.values_kept).any(1)).max())
+        """The last layer that keeps some of its keys or values."""
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         if config.positions == "learned":
             self.wpe = nn.Embedding(config.block_size, config.n_embd)
@@ -170,8 +180,12 @@ class GPT(nn.Module):
                 std = 0.02 / (2 * self.config.n_layer) ** 0.5 if name.endswith("c_proj.weight") else 0.02
                 nn.init.normal_(parameter, std=std, generator=generator)
 
-    def hidden_states(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Final hidden states [B, T, C] of tokens [B, T], after the last layer norm; see `forward` for the cache."""
+    def hidden_states(self, tokens: Tensor, cache: KVCache | None = None, last_only: bool = False) -> Tensor:
+        """Final hidden states [B, T, C] of tokens [B, T], after the last layer norm; see `forward` for the cache.
+
+        With `last_only` those of the last token, [B, 1, C]; layers above the last whose keys or values are read, all
+        of YOCO's upper half, then compute nothing else.
+        """
         T, past = tokens.shape[1], cache.length if cache else 0
         if self.config.block_size < past + T:
             raise InputError(f"{past + T} tokens do not fit into the block size of {self.config.block_size}")
@@ -184,8 +198,13 @@ class GPT(nn.Module):
             cos, sin = rotations(positions, self.config.head_size, self.config.rotary_base, x.dtype)
             context.rotations = cos.unsqueeze(-3), sin.unsqueeze(-3)
         x = self.dropout(x)
-        for block in self.h:
+        for layer, block in enumerate(self.h):
+            if last_only and layer == self.top_kept + 1:
+                x = x[:, -1:]
+                context.keep_last(T + past)
             x = block(x, context)
+        if last_only:
+            x = x[:, -1:]
         if cache:
             cache.length += T
         out: Tensor = self.ln_f(x)
@@ -204,7 +223,7 @@ class GPT(nn.Module):
             tokens: [B, T], T at most block_size.
             targets: [B, T]; -100 counts for nothing.
             label_smoothing: see `mean_nll`.
-            cache: what the model has read before these tokens; they are added to it.
+            cache: what the model has read before these tokens; they are added to it, without gradient.
 
         Returns:
             [B, T, V], or a scalar in nats per token.
@@ -251,8 +270,17 @@ class GPT(nn.Module):
 
         return checkpoint.load(cls, Path(folder))
 
-    def generate(self, tokens: Tensor | list[Tensor], max_new_tokens: int, **options: Any) -> Tensor | list[Tensor]:
+    def generate(
+        self,
+        tokens: Tensor | list[Tensor],
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+        stop_token: int | None = None,
+    ) -> Tensor | list[Tensor]:
         """Continue sequences of tokens; see `sla_ablate.model.generate.generate`."""
         from sla_ablate.model.generate import generate
 
-        return generate(self, tokens, max_new_tokens, **options)
+        return generate(self, tokens, max_new_tokens, temperature, top_k, top_p, generator, stop_token)

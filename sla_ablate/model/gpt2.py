@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,6 +23,14 @@ CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_
 """Stored as [in, out] by GPT-2, as [out, in] by nn.Linear."""
 NOT_WEIGHTS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
 """Causal masks that old checkpoints carry, and the output layer that is tied to wte."""
+OURS = {
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+"""Where GPT-2's configuration has a choice, what this model computes; GPT-2's defaults among it."""
 
 
 def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipPattern | None = None) -> GPT:
@@ -49,6 +58,9 @@ def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipP
     for name in ("wte.weight", "wpe.weight"):
         if name not in tensors:
             raise InputError(f"the weights have no {name!r}, so they are not a GPT-2's")
+    output = weights.get("lm_head.weight")
+    if output is not None and not torch.equal(torch.as_tensor(output), tensors["wte.weight"]):
+        raise InputError("'lm_head.weight' differs from 'wte.weight'; only a tied output layer can be loaded")
     (vocab_size, n_embd), block_size = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
     config = GPTConfig(
         n_layer=len({name.split(".")[1] for name in tensors if name.startswith("h.")}),
@@ -91,8 +103,19 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
     if not file.is_file():
         raise InputError(f"{file} does not exist; give a .safetensors file or a folder with model.safetensors")
     config = file.with_name("config.json")
-    n_head = json.loads(config.read_text())["n_head"] if config.is_file() else None
-    return load_file(file), n_head
+    n_head = _n_head(json.loads(config.read_text())) if config.is_file() else None
+    try:
+        return load_file(file), n_head
+    except SafetensorError as error:
+        raise InputError(f"{file} is no safetensors file: {error}") from None
+
+
+def _n_head(config: dict[str, Any]) -> int | None:
+    """Of a GPT-2 configuration, if it says so."""
+    for name, possible in OURS.items():
+        if config.get(name, possible[0]) not in possible:
+            raise InputError(f"config.json: {name}={config[name]} is not supported; only {possible[0]}")
+    return config.get("n_head")
 
 
 def check_shapes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

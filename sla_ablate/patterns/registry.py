@@ -12,7 +12,7 @@ from sla_ablate.patterns.skip_pattern import SkipPattern, TableLike
 
 
 class Names(NamedTuple):
-    """What a pattern is called."""
+    """What a pattern is called; as format strings over its constructor's arguments and `pattern` itself."""
 
     label: str
     """In words, for tables and figures."""
@@ -22,7 +22,7 @@ class Names(NamedTuple):
 
 @dataclass(frozen=True)
 class Mechanism:
-    """A constructor of patterns and its names, format strings over the constructor's arguments."""
+    """A constructor of patterns and its names."""
 
     constructor: Callable[..., SkipPattern]
     names: Names
@@ -43,7 +43,8 @@ class Mechanism:
         defaults = inspect.signature(self.constructor).parameters
         told = [name for name in QUALIFIERS if name in arguments and arguments[name] != defaults[name].default]
         parts = zip(self.names, *(QUALIFIERS[name] for name in told), strict=True)
-        return Names(*("".join(part).format(**arguments) for part in parts))
+        pattern = self.constructor(**arguments)
+        return Names(*("".join(part).format(pattern=pattern, **arguments) for part in parts))
 
     def _arguments(self, n_layer: int, n_head: int, options: Mapping[str, Any]) -> dict[str, Any]:
         given = {**options, "n_layer": n_layer, "n_head": n_head}
@@ -64,7 +65,11 @@ def mechanism(name: str) -> Mechanism:
 
 
 def _tables(
-    n_layer: int, n_head: int, key_source: TableLike | None = None, value_source: TableLike | None = None
+    n_layer: int,
+    n_head: int,
+    key_source: TableLike | None = None,
+    value_source: TableLike | None = None,
+    share: str = "both",
 ) -> SkipPattern:
     if key_source is None:
         raise InputError("pattern=tables needs pattern.key_source, a table [n_layer, n_head]")
@@ -74,7 +79,10 @@ def _tables(
             f"pattern.key_source is {pattern.n_layer} layers × {pattern.n_head} heads, "
             f"the model has {n_layer} × {n_head}"
         )
-    return pattern
+    own = SkipPattern.baseline(n_layer, n_head).key_source
+    return SkipPattern(
+        own if share == "values" else pattern.key_source, own if share == "keys" else pattern.value_source
+    )
 
 
 def _three_quarters(n: int) -> int:
@@ -113,7 +121,7 @@ MECHANISMS = {
         Names("random, {heads} of {n_head} heads, pattern seed {seed}", "random-h{heads}-p{seed}"),
         HEADS,
     ),
-    "tables": Mechanism(_tables, Names("tables", "tables")),
+    "tables": Mechanism(_tables, Names("tables {pattern.digest}", "tables-{pattern.digest}")),
 }
 
 QUALIFIERS = {

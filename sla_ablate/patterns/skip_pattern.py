@@ -3,12 +3,13 @@
 A pattern is two integer tables of shape [n_layer, n_head]. Head h of layer l uses its own queries and the
 keys that layer `key_source[l, h]` and the values that layer `value_source[l, h]` computed for head h.
 `source == l` is ordinary attention. A new mechanism is a constructor here, a line in `registry.py` and a file in
-`conf/pattern/`.
+`conf/pattern/`; an argument that is new is a field of `PatternConfig` too.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from sla_ablate.errors import InputError, unknown
 
 Table = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+PLACEMENTS = ("first", "last", "spread")
+SHARES = ("both", "keys", "values")
+PARTITIONS = ("pizza", "sandwich", "lasagna")
 TableLike = Sequence[Sequence[int]] | npt.NDArray[np.integer]
 
 
@@ -69,6 +73,11 @@ class SkipPattern:
     def values_read(self) -> Mask:
         """[n_layer, n_head]: whether some head reads the values of head h of layer l."""
         return _read(self.value_source)
+
+    @property
+    def digest(self) -> str:
+        """Six hexadecimal digits that tell one pair of tables from another."""
+        return hashlib.sha256(repr((self.key_source.tolist(), self.value_source.tolist())).encode()).hexdigest()[:6]
 
     @property
     def is_baseline(self) -> bool:
@@ -210,7 +219,7 @@ class SkipPattern:
             "lasagna": [group * n_layer // k for group in range(k)],
         }
         if partition not in lowest:
-            raise unknown("partition", partition, lowest)
+            raise unknown("partition", partition, PARTITIONS)
         return cls._sharing(_groups(n_layer, n_head, lowest[partition]), share)
 
     @classmethod
@@ -243,7 +252,7 @@ class SkipPattern:
         own = _own_layers(*source.shape)
         tables = {"both": (source, source), "keys": (source, own), "values": (own, source)}
         if share not in tables:
-            raise unknown("share", share, tables)
+            raise unknown("share", share, SHARES)
         return cls(*tables[share])
 
 
@@ -279,7 +288,7 @@ def _skip_heads(n_head: int, heads: int, placement: str) -> Table:
         "spread": np.arange(heads) * n_head // heads,
     }
     if placement not in places:
-        raise unknown("placement", placement, places)
+        raise unknown("placement", placement, PLACEMENTS)
     return places[placement]
 
 

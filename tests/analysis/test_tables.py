@@ -126,7 +126,7 @@ def test_the_legend_says_how_it_was_measured(sweep):
         "n = 3 seeds",
         "context length 256 tokens",
         "start token `<|endoftext|>`",
-        "precision bf16-mixed",
+        "trained in bf16-mixed, scored in float32",
         "95 % t-intervals over these seed-paired differences",
         "† The interval includes 0",
     ):

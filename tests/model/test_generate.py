@@ -239,3 +239,39 @@ def test_what_is_not_possible_is_named(tokens, options, message):
         tokens = [torch.tensor(row, dtype=torch.long) for row in tokens]
     with pytest.raises(InputError, match=message):
         model_of(FAMILY["baseline"]).generate(tokens, **{"max_new_tokens": 2, **options})
+
+
+def test_a_prompt_is_read_without_what_only_its_last_token_needs():
+    model = GPT(GPTConfig(n_layer=4, n_head=2, n_embd=16, block_size=12, vocab_size=9), SkipPattern.yoco(4, 2)).eval()
+    tokens = torch.randint(9, (3, 7), generator=torch.Generator().manual_seed(0))
+    widths = []
+    model.h[3].mlp.register_forward_hook(lambda module, args, out: widths.append(out.shape[1]))
+    with torch.inference_mode():
+        last = model.hidden_states(tokens, last_only=True)
+        torch.testing.assert_close(last, model.hidden_states(tokens)[:, -1:])
+    assert widths == [1, 7]
+
+
+def test_a_full_cache_is_refused():
+    model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=4, block_size=8, vocab_size=9)).eval()
+    cache = KVCache(model, 1, 4)
+    model(torch.zeros(1, 3, dtype=torch.long), cache=cache)
+    with pytest.raises(InputError, match="5 tokens do not fit into a KV cache for 4"):
+        model(torch.zeros(1, 2, dtype=torch.long), cache=cache)
+
+
+def test_a_cache_of_float32_under_autocast():
+    model = GPT(GPTConfig(n_layer=2, n_head=2, n_embd=16, block_size=8, vocab_size=9)).eval()
+    tokens = torch.randint(9, (1, 8), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        cache = KVCache(model, 1, 8)
+        chunks = torch.cat([model(chunk, cache=cache) for chunk in tokens.split(4, dim=1)], dim=1)
+        torch.testing.assert_close(chunks, model(tokens), rtol=0, atol=0.02)
+
+
+def test_sampling_keeps_exactly_k_and_stands_any_temperature():
+    logits = torch.tensor([[3.0, 3.0, 1.0]]).expand(200, 3)
+    assert len(sample(logits, top_k=1).unique()) == 1
+    assert sample(torch.tensor([[1.0, 2.0]]), temperature=1e-42).tolist() == [1]
+    with pytest.raises(InputError, match="whole numbers"):
+        GPT(GPTConfig(n_layer=1, n_head=1, n_embd=4, block_size=8, vocab_size=9)).generate(torch.ones(1, 2), 1)

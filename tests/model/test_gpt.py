@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,41 @@ def test_weights_from_a_folder_and_a_file(oracle, tmp_path):
     assert GPT.from_gpt2(tmp_path).config.n_head == 2
     with pytest.raises(InputError, match=r"nothing does not exist"):
         GPT.from_gpt2(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("activation_function", "relu"), ("layer_norm_epsilon", 1e-2), ("scale_attn_by_inverse_layer_idx", True)],
+)
+def test_gpt2_configurations_that_compute_something_else_are_refused(key, value, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=9, n_positions=4, n_embd=8, n_layer=1, n_head=2)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    assert GPT.from_gpt2(tmp_path).config.n_head == 2
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(InputError, match=f"{key}={value} is not supported"):
+        GPT.from_gpt2(tmp_path)
+
+
+def test_an_output_layer_of_its_own_and_a_broken_file_are_refused(tmp_path):
+    weights = GPT(TINY).to_gpt2()
+    with pytest.raises(InputError, match=r"'lm_head\.weight' differs"):
+        GPT.from_gpt2({**weights, "lm_head.weight": weights["lm_head.weight"] + 1})
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="is no safetensors file"):
+        GPT.from_gpt2(tmp_path)
+
+
+def test_compiled_it_gives_the_same_loss_and_gradients():
+    tokens = torch.randint(50, (2, 16), generator=torch.Generator().manual_seed(0))
+    model = GPT(TINY, SkipPattern.window(4, 4, 3, 3))
+    model(tokens, tokens).backward()
+    eager = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    torch.compile(model, backend="aot_eager")(tokens, tokens).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, eager[name], msg=name)
 
 
 def test_impossible_shapes_are_refused():
