@@ -16,10 +16,9 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from common import PATTERNS, hugging_face
 from transformers.utils import logging
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
@@ -33,17 +32,6 @@ SIZES = {  # name: (n_layer, n_head, n_embd, block_size, vocab_size, new tokens)
 PROMPT = 16
 LAST = 64
 """New tokens after a long prompt."""
-
-
-def hugging_face(config: GPTConfig) -> Any:
-    """Hugging Face's model of the same shape."""
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=config.vocab_size, n_positions=config.block_size, n_embd=config.n_embd,
-            n_layer=config.n_layer, n_head=config.n_head, bos_token_id=0, eos_token_id=None, pad_token_id=0,
-        )
-    ).eval()  # fmt: skip
 
 
 def fastest(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -61,7 +49,7 @@ def fastest(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 def compare(name: str, dtype: torch.dtype, rounds: int) -> None:
     """Print one row of the first table."""
     n_layer, n_head, n_embd, block_size, vocab_size, new = SIZES[name]
-    peer = hugging_face(GPTConfig(n_layer, n_head, n_embd, block_size, vocab_size))
+    peer = hugging_face(GPTConfig(n_layer, n_head, n_embd, block_size, vocab_size)).eval()
     ours = GPT.from_gpt2(peer.state_dict(), SkipPattern.baseline(n_layer, n_head)).to(dtype)
     peer = peer.to(dtype)
     prompt = torch.randint(vocab_size, (1, PROMPT))
@@ -92,16 +80,11 @@ def long_context(positions: str, block_size: int, rounds: int) -> None:
     """Print the rows of the second table for one position scheme: 12 layers of 12 heads, 192 wide."""
     L = H = 12
     config = GPTConfig(L, H, 192, block_size, 4096, positions=positions)
-    patterns = {
-        "baseline": SkipPattern.baseline(L, H),
-        "SLA": SkipPattern.skip_layer(L, H),
-        "YOCO": SkipPattern.from_tables([[min(layer, L // 2)] * H for layer in range(L)]),
-    }
     prompt = torch.randint(4096, (1, block_size - LAST))
     models = {}
-    for name, pattern in patterns.items():
+    for name in ("baseline", "SLA", "YOCO"):
         torch.manual_seed(0)
-        models[name] = GPT(config, pattern)
+        models[name] = GPT(config, PATTERNS[name](L, H))
     jobs: dict[str, Callable[[], object]] = {}
     for name, model in models.items():
         jobs[f"{name} prompt"] = lambda model=model: model.generate(prompt, 1, temperature=0)  # type: ignore[misc]

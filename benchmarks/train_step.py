@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from transformers import GPT2Config, GPT2LMHeadModel
+from common import PATTERNS, hugging_face
 from transformers.utils import logging
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
@@ -38,26 +38,7 @@ SIZES = {  # name: (n_layer, n_head, n_embd, block_size, batch)
     "12x768": (12, 12, 768, 512, 2),
 }
 VOCAB = 4096
-PATTERNS: dict[str, Callable[[int, int], SkipPattern]] = {
-    "baseline": SkipPattern.baseline,
-    # Three quarters of depth and heads, as the paper's 9 of 12.
-    "SLA": lambda L, H: SkipPattern.skip_layer(L, H, round(0.75 * L), round(0.75 * H)),
-    "CLA": SkipPattern.cross_layer,
-    "YOCO": SkipPattern.yoco,
-}
 Step = Callable[[torch.Tensor], float]
-
-
-def hugging_face(config: GPTConfig) -> torch.nn.Module:
-    """Hugging Face's model of the same shape, in training mode, without dropout."""
-    model: torch.nn.Module = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=config.vocab_size, n_positions=config.block_size, n_embd=config.n_embd,
-            n_layer=config.n_layer, n_head=config.n_head, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-            bos_token_id=0, eos_token_id=0, use_cache=False,
-        )
-    ).train()  # fmt: skip
-    return model
 
 
 def shifted(tokens: torch.Tensor) -> torch.Tensor:
@@ -108,8 +89,7 @@ class Measured(NamedTuple):
 
 def build(name: str, config: GPTConfig) -> torch.nn.Module:
     """Hugging Face's model ("hf"), or ours under a pattern with the same weights."""
-    torch.manual_seed(0)
-    peer = hugging_face(config)
+    peer: torch.nn.Module = hugging_face(config)
     if name == "hf":
         return peer
     return GPT.from_gpt2(peer.state_dict(), PATTERNS[name](config.n_layer, config.n_head))

@@ -5,13 +5,13 @@ Importing this module makes `AutoConfig` and `AutoModelForCausalLM` know the mod
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -89,18 +89,33 @@ class SLAForCausalLM(PreTrainedModel, GenerationMixin):
         wrapped.train(model.training)
         return wrapped
 
-    def _init_weights(self, module: torch.nn.Module) -> None:
+    def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, GPT):
             module.init_weights()  # transformers keeps it from the weights that were loaded
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)  # for the rows that `resize_token_embeddings` adds
 
     @classmethod
     def is_custom_code(cls) -> bool:
         """False: `_init_weights` is made as transformers' own are, for a whole model."""
         return False
 
-    def get_input_embeddings(self) -> torch.nn.Module:
+    def get_input_embeddings(self) -> nn.Module:
         """The embedding, which is the output layer too."""
         return self.model.wte
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Take another embedding, of any number of tokens, which becomes the output layer too.
+
+        Raises:
+            InputError: it is no embedding as wide as the model.
+        """
+        width = self.model.config.n_embd
+        if not isinstance(value, nn.Embedding) or value.embedding_dim != width:
+            raise InputError(f"{value} is no embedding {width} wide")
+        self.model.wte = value
+        self.model.config = replace(self.model.config, vocab_size=value.num_embeddings)
+        self.config.vocab_size = value.num_embeddings
 
     def forward(
         self,
@@ -108,32 +123,50 @@ class SLAForCausalLM(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int = 0,
-        return_dict: bool = True,
+        return_dict: bool | None = None,
+        position_ids: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **unused: Any,
     ) -> CausalLMOutput | tuple[Tensor, ...]:
         """Logits, and with labels the mean loss of predicting each from the tokens before it.
 
         Args:
-            input_ids: [B, T], T at most block_size.
+            input_ids: [B, T], at most block_size tokens a row.
             attention_mask: [B, T], 1 for tokens and 0 for padding before or after them; each row's logits at its
                 tokens are those of the row without padding.
             labels: [B, T], usually the input_ids themselves; -100 counts for nothing.
             logits_to_keep: return the logits of only so many of the last positions; 0: of all.
             return_dict: false: return a plain tuple.
+            position_ids: [B, T] or [1, T]; must be what the model counts itself, from 0 at each row's first token.
+            num_items_in_batch: divide the sum of the losses by this instead of the number of labels.
+            **unused: what tools pass to any model, as long as it is None or false: `use_cache=False`,
+                `output_attentions=False`, `past_key_values=None` and the like.
 
         Raises:
-            InputError: T is more than block_size, or there is padding between tokens.
+            InputError: a row has more than block_size tokens or padding between tokens, `position_ids` are others,
+                or an argument asks for something that there is not.
         """
+        for name, value in unused.items():
+            if value is not None and value is not False:
+                told = f"={value}" if isinstance(value, bool | int | str) else ""
+                raise InputError(f"{name}{told} is not possible with {type(self).__name__}; leave it out")
         if attention_mask is None:
+            _check_positions(position_ids, torch.ones_like(input_ids))
             hidden = self.model.hidden_states(input_ids)
         else:
-            # Rows are turned until they start with their first token; what comes after a token does not reach it.
-            turned = _turn(attention_mask)
-            hidden = self.model.hidden_states(input_ids.gather(1, turned))
-            hidden = hidden.gather(1, turned.argsort(1)[..., None].expand_as(hidden))
+            # What comes after a token does not reach it, and columns of nothing but padding need not be read.
+            order = _left_aligned(attention_mask)
+            _check_positions(position_ids, attention_mask)
+            longest = max(1, int(attention_mask.sum(1).max()))
+            hidden = self.model.hidden_states(input_ids.gather(1, order[:, :longest]))
+            hidden = F.pad(hidden, (0, 0, 0, order.shape[1] - longest))
+            hidden = hidden.gather(1, order.argsort(1)[..., None].expand_as(hidden))
         logits = F.linear(hidden[:, -logits_to_keep:], self.model.wte.weight)
-        loss = None if labels is None else self.loss_function(logits, labels, self.config.vocab_size)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
         output = CausalLMOutput(loss=loss, logits=logits)
-        return output if return_dict else output.to_tuple()
+        return output.to_tuple() if return_dict is False else output
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, logits_to_keep: int = 0, **kwargs: Any
@@ -142,14 +175,20 @@ class SLAForCausalLM(PreTrainedModel, GenerationMixin):
         return {"input_ids": input_ids, "attention_mask": attention_mask, "logits_to_keep": logits_to_keep}
 
 
-def _turn(attention_mask: Tensor) -> Tensor:
-    """Where each position of the turned rows comes from, [B, T]."""
+def _left_aligned(attention_mask: Tensor) -> Tensor:
+    """Which column each column comes from, [B, T], once every row is turned until it starts with its first token."""
     is_token = attention_mask.int()
     starts = F.pad(is_token, (1, 0)).diff(dim=1) == 1
     if (starts.sum(1) > 1).any():
         raise InputError("attention_mask has zeros between ones; only padding before or after the tokens is possible")
     T = is_token.shape[1]
     return (torch.arange(T, device=is_token.device) + is_token.argmax(1, keepdim=True)) % T
+
+
+def _check_positions(position_ids: Tensor | None, attention_mask: Tensor) -> None:
+    """Raise an InputError if the tokens' positions are not 0, 1, … in every row."""
+    if position_ids is not None and ((position_ids != attention_mask.cumsum(1) - 1) & attention_mask.bool()).any():
+        raise InputError("position_ids are not possible but for 0, 1, … from each row's first token; leave them out")
 
 
 def fast_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

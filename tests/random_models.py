@@ -1,12 +1,41 @@
-"""Random patterns, shapes and tokens for property-based tests; float64 models with weights large enough to matter."""
+"""Patterns, shapes and tokens, random and named; float64 models with weights large enough to matter."""
 
 from __future__ import annotations
+
+import inspect
+import itertools
+from dataclasses import asdict
 
 import hypothesis.strategies as st
 import numpy as np
 import torch
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
+from sla_ablate.config import PatternConfig
+from sla_ablate.model.config import POSITIONS
+from sla_ablate.patterns.registry import MECHANISMS
+from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES
+
+
+def family(n_layer=5, n_head=4):
+    """Every mechanism of the registry with every combination of the words that its constructor takes."""
+    words = {"share": SHARES, "placement": PLACEMENTS, "partition": PARTITIONS}
+    numbers = {
+        "distance": 2,
+        "heads": 2,
+        "key_source": [[(3 * layer + head) % (layer + 1) for head in range(n_head)] for layer in range(n_layer)],
+        "value_source": [[(layer * head) % (layer + 1) for head in range(n_head)] for layer in range(n_layer)],
+    }
+    patterns = {}
+    for name, mechanism in MECHANISMS.items():
+        taken = [word for word in words if word in inspect.signature(mechanism.constructor).parameters]
+        for values in itertools.product(*(words[word] for word in taken)):
+            options = PatternConfig(name, **numbers, **dict(zip(taken, values, strict=True)))
+            patterns[" ".join([name, *values])] = mechanism.pattern(n_layer, n_head, asdict(options))
+    return patterns
+
+
+FAMILY = family()
 
 
 @st.composite
@@ -20,9 +49,12 @@ def patterns(draw, max_layers=4, max_heads=3):
 @st.composite
 def models(draw, **options):
     """A GPT of any pattern, both position schemes, with and without biases."""
+    positions = draw(st.sampled_from(POSITIONS))
     return model_of(
         draw(patterns()),
-        positions=draw(st.sampled_from(["learned", "rotary"])),
+        head_size=draw(st.sampled_from([4, 6] if positions == "rotary" else [4, 5])),
+        positions=positions,
+        rotary_base=draw(st.sampled_from([20.0, 10000.0])),
         bias=draw(st.booleans()),
         seed=draw(st.integers(0, 99)),
         **options,

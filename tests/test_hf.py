@@ -17,8 +17,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from random_models import model_of
 
-from sla_ablate import GPT, GPTConfig, SkipPattern
+from sla_ablate import SkipPattern
 from sla_ablate.cli import main
 from sla_ablate.config import DataConfig, RunConfig
 from sla_ablate.data.corpora import read_documents
@@ -43,31 +44,20 @@ TEXTS = [
 ]
 VOCAB_SIZE = 300
 
-PATTERNS = {
-    "baseline": (SkipPattern.baseline(3, 2), {}),
-    "sla": (SkipPattern.skip_layer(4, 3, distance=2, heads=2), {}),
-    "yoco without biases": (SkipPattern.yoco(4, 2), {"bias": False}),
-    "keys and values apart, rotary": (
-        SkipPattern.from_tables([[0, 0], [1, 1], [2, 0]], [[0, 0], [0, 1], [0, 0]]),
-        {"positions": "rotary"},
-    ),
+MODELS = {
+    "baseline": {"pattern": SkipPattern.baseline(3, 2)},
+    "sla": {"pattern": SkipPattern.skip_layer(4, 3, distance=2, heads=2)},
+    "yoco without biases": {"pattern": SkipPattern.yoco(4, 2), "bias": False},
+    "keys and values apart, rotary": {
+        "pattern": SkipPattern.from_tables([[0, 0], [1, 1], [2, 0]], [[0, 0], [0, 1], [0, 0]]),
+        "positions": "rotary",
+    },
 }
 
 
-def model_of(name, block_size=16, vocab_size=VOCAB_SIZE):
-    """A model in float64 with weights large enough to matter."""
-    pattern, options = PATTERNS[name]
-    config = GPTConfig(pattern.n_layer, pattern.n_head, 4 * pattern.n_head, block_size, vocab_size, **options)
-    model = GPT(config, pattern).double().eval()
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        parameter.data.normal_(std=0.5, generator=generator)
-    return model
-
-
-@pytest.fixture(params=PATTERNS)
+@pytest.fixture(params=MODELS)
 def gpt(request):
-    return model_of(request.param)
+    return model_of(**MODELS[request.param], vocab_size=VOCAB_SIZE)
 
 
 @pytest.fixture
@@ -157,8 +147,91 @@ def test_padding_changes_nothing(gpt, tokens, left, right):
     torch.testing.assert_close(padded_gradient, gpt.wte.weight.grad)
 
 
+def test_rows_that_fit_may_be_padded_to_more_than_the_block_size(gpt, tokens):
+    model = SLAForCausalLM.from_gpt(gpt)
+    padded, mask = torch.full((3, 30), 7), torch.zeros(3, 30, dtype=torch.long)
+    for row, start in enumerate((21, 4)):  # the third is padding alone
+        padded[row, start : start + 9], mask[row, start : start + 9] = tokens[row], 1
+    logits = model(padded, attention_mask=mask).logits
+    assert logits.shape == (3, 30, VOCAB_SIZE)
+    torch.testing.assert_close(torch.stack([logits[0, 21:], logits[1, 4:13]]), gpt(tokens))
+
+    left, left_mask = F.pad(tokens, (12, 0)), F.pad(torch.ones_like(tokens), (12, 0))
+    out = model.generate(left, attention_mask=left_mask, max_new_tokens=7, do_sample=False)
+    assert torch.equal(out[:, 12:], gpt.generate(tokens, 7, temperature=0))
+    with pytest.raises(InputError, match="21 tokens do not fit into the block size of 16"):
+        model(left)
+
+
+def test_what_tools_pass_to_any_model_is_taken(gpt, tokens):
+    model = SLAForCausalLM.from_gpt(gpt)
+    nothing = {
+        "use_cache": False,
+        "output_attentions": False,
+        "output_hidden_states": None,
+        "past_key_values": None,
+        "inputs_embeds": None,
+        "token_type_ids": None,
+        "return_dict": None,
+    }
+    assert torch.equal(model(input_ids=tokens, **nothing).logits, gpt(tokens))
+    assert torch.equal(model(tokens, position_ids=torch.arange(9)[None]).logits, gpt(tokens))
+    (logits,) = model(tokens, return_dict=False)
+    assert torch.equal(logits, gpt(tokens))
+
+    mask = torch.ones_like(tokens)
+    mask[1, :4] = 0
+    positions = (mask.cumsum(1) - 1).masked_fill(mask == 0, 1)  # any number where there is padding
+    torch.testing.assert_close(model(tokens, mask, position_ids=positions).logits[1, 4:], gpt(tokens[1:, 4:])[0])
+    with pytest.raises(InputError, match="position_ids are not possible but for 0, 1"):
+        model(tokens, mask, position_ids=torch.arange(9)[None])
+    with pytest.raises(InputError, match="position_ids"):
+        model(tokens, position_ids=torch.arange(1, 10)[None])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"use_cache": True}, "use_cache=True is not possible with SLAForCausalLM; leave it out"),
+        ({"output_attentions": True}, "output_attentions=True"),
+        ({"output_hidden_states": True}, "output_hidden_states=True"),
+        ({"past_key_values": ()}, "past_key_values is not possible"),
+        ({"inputs_embeds": torch.zeros(1, 9, 6)}, "inputs_embeds is not possible"),
+    ],
+)
+def test_what_there_is_not_is_refused(tokens, option, message):
+    model = SLAForCausalLM.from_gpt(model_of(**MODELS["baseline"], vocab_size=VOCAB_SIZE))
+    with pytest.raises(InputError, match=message):
+        model(tokens, **option)
+
+
+@pytest.mark.parametrize(("size", "resized"), [(VOCAB_SIZE + 5, {}), (VOCAB_SIZE - 5, {}),
+                                              (VOCAB_SIZE + 5, {"mean_resizing": False})])  # fmt: skip
+def test_a_resized_vocabulary_is_saved_and_loaded(gpt, tokens, size, resized, tmp_path):
+    kept = min(size, VOCAB_SIZE)
+    tokens = tokens % kept
+    expected = gpt(tokens)[..., :kept]
+    torch.manual_seed(0)
+    model = SLAForCausalLM.from_gpt(gpt)
+    model.resize_token_embeddings(size, **resized)
+    assert (model.config.vocab_size, model.model.config.vocab_size) == (size, size)
+    logits = model(tokens, labels=tokens).logits
+    assert logits.shape[-1] == size
+    torch.testing.assert_close(logits[..., :kept], expected)
+    if not resized.get("mean_resizing", True):
+        assert model.model.wte.weight[kept:].std().item() == pytest.approx(0.02, rel=0.3)
+
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert loaded.model.config == model.model.config
+    torch.testing.assert_close(loaded(tokens).logits, logits)
+    assert model.generate(tokens, max_new_tokens=2).shape == (2, 11)
+    with pytest.raises(InputError, match=r"Embedding\(9, 3\) is no embedding \d+ wide"):
+        model.set_input_embeddings(torch.nn.Embedding(9, 3))
+
+
 def test_what_cannot_be_read_is_told(tokens):
-    model = SLAForCausalLM.from_gpt(model_of("baseline"))
+    model = SLAForCausalLM.from_gpt(model_of(**MODELS["baseline"], vocab_size=VOCAB_SIZE))
     mask = torch.ones_like(tokens)
     mask[1, 4] = 0
     with pytest.raises(InputError, match="zeros between ones"):
@@ -173,6 +246,9 @@ def test_loss_is_of_the_next_token(gpt, tokens):
     loss = SLAForCausalLM.from_gpt(gpt)(tokens, labels=labels).loss
     expected = F.cross_entropy(gpt(tokens)[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)  # transformers computes it in float32
+    # As `Trainer` has it, for the mean over all batches of a step.
+    of_all = SLAForCausalLM.from_gpt(gpt)(tokens, labels=labels, num_items_in_batch=26).loss
+    assert of_all.item() == pytest.approx(expected.item() * 13 / 26, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +296,7 @@ def test_lm_evaluation_harness_agrees(name, dtype, corpus, shards, tmp_path, mon
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     texts = [d.text for d in read_documents(corpus) if split_of(d.id, corpus.validation_fraction) == "validation"]
     Path("validation.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
-    gpt = model_of(name, block_size=48, vocab_size=512).to(dtype)
+    gpt = model_of(**MODELS[name], block_size=48, vocab_size=512).to(dtype)
     harness = HFLM(SLAForCausalLM.from_gpt(gpt), tokenizer=fast_tokenizer(shards.tokenizer), batch_size=8)
     tasks = TaskManager(include_path=str(TASKS), include_defaults=False)
     found = lm_eval.simple_evaluate(harness, tasks=["sla_validation"], task_manager=tasks, bootstrap_iters=0)
@@ -236,7 +312,7 @@ def test_the_readme_of_lm_eval(corpus, shards, tmp_path, monkeypatch, capsys):
     """Its commands, on a run of random weights."""
     pytest.importorskip("lm_eval")
     monkeypatch.chdir(tmp_path)
-    gpt = model_of("sla", block_size=48, vocab_size=512).float()
+    gpt = model_of(**MODELS["sla"], block_size=48, vocab_size=512).float()
     run = Path("runs/demo/RUN")
     gpt.save(run / "checkpoints")
     shards.tokenizer.save(run / "checkpoints" / "tokenizer.json")

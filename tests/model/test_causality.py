@@ -1,13 +1,16 @@
-"""No token sees a later one: for any pattern, in training, evaluation and cached decoding."""
+"""No token sees a later one: for any pattern and every named one, in training, evaluation and cached decoding."""
 
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pytest
 import torch
 from hypothesis import given, settings
-from random_models import models, random_tokens
+from random_models import FAMILY, model_of, models, random_tokens
 
 from sla_ablate.model.cache import KVCache
+from sla_ablate.model.config import POSITIONS
+from sla_ablate.model.decode import Decoder
 
 PROPERTY = settings(max_examples=30, deadline=None)
 sizes = st.tuples(st.integers(1, 3), st.integers(2, 12))  # B, T
@@ -33,14 +36,17 @@ def test_a_token_changes_its_own_and_later_logits_only(model, size, data, traini
 @PROPERTY
 @given(models(), sizes, st.data())
 def test_no_gradient_reaches_later_tokens(model, size, data):
-    tokens = random_tokens(*size)
-    t = data.draw(st.integers(0, size[1] - 1))
+    assert_gradients_stop_at(model.train(), random_tokens(*size), [data.draw(st.integers(0, size[1] - 1))])
+
+
+def assert_gradients_stop_at(model, tokens, times):
     embedded = []
-    model.train().wte.register_forward_hook(lambda module, inputs, out: embedded.append(out))
+    model.wte.register_forward_hook(lambda module, inputs, out: embedded.append(out))
     logits = model(tokens)
-    (gradient,) = torch.autograd.grad(logits[:, t].square().sum(), embedded[0])
-    assert gradient[:, t + 1 :].eq(0).all()
-    assert gradient[:, t].ne(0).any(-1).all()
+    for t in times:
+        (gradient,) = torch.autograd.grad(logits[:, t].square().sum(), embedded[0], retain_graph=True)
+        assert gradient[:, t + 1 :].eq(0).all()
+        assert gradient[:, t].ne(0).any(-1).all()
 
 
 @PROPERTY
@@ -61,3 +67,37 @@ def in_chunks(model, tokens, ends):
     cache = KVCache(model, len(tokens), tokens.shape[1])
     starts = [0, *ends][:-1]
     return torch.cat([model(tokens[:, a:b], cache=cache) for a, b in zip(starts, ends, strict=True)], dim=1)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("name", FAMILY)
+def test_no_named_pattern_looks_ahead(name, positions):
+    T = 6
+    model = model_of(FAMILY[name], positions=positions)
+    tokens = random_tokens(1, T)
+    # Row t has another token t than the last row.
+    rows = torch.cat([*(changed_at(tokens, t) for t in range(T)), tokens])
+    with torch.no_grad():
+        readings = {
+            "evaluation": model(rows),
+            "chunks": in_chunks(model, rows, [2, 3, T]),
+            "steps": in_steps(model, rows),
+        }
+    for reading, logits in readings.items():
+        moved = (logits[:T] - logits[T]).abs().amax(-1) > 1e-12
+        assert moved.equal(torch.ones(T, T, dtype=torch.bool).triu()), reading
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("name", FAMILY)
+def test_no_named_pattern_learns_from_later_tokens(name, positions, dropout):
+    """With and without dropout, which have kernels of their own."""
+    torch.manual_seed(0)
+    model = model_of(FAMILY[name], positions=positions, dropout=dropout)
+    assert_gradients_stop_at(model.train(), random_tokens(1, 5), range(5))
+
+
+def in_steps(model, tokens):
+    decoder, cache = Decoder(model, len(tokens), 0), KVCache(model, *tokens.shape)
+    return torch.stack([decoder(token, cache) for token in tokens.unbind(1)], dim=1)

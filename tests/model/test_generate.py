@@ -6,26 +6,19 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from random_models import model_of, models, random_tokens
+from random_models import FAMILY, model_of, models, random_tokens
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
 from sla_ablate.costs import costs
 from sla_ablate.errors import InputError
 from sla_ablate.model import decode
 from sla_ablate.model.cache import KVCache
+from sla_ablate.model.config import POSITIONS
 from sla_ablate.model.decode import Decoder
 from sla_ablate.model.generate import sample
 from sla_ablate.model.matvec import MatVec
 
-FAMILY = {
-    "baseline": SkipPattern.baseline(6, 4),
-    "sla": SkipPattern.skip_layer(6, 4, 3, 3),
-    "last": SkipPattern.skip_layer(6, 4, 2, 2, layers=2),
-    "window": SkipPattern.window(6, 4, 3, 3),
-    "cla": SkipPattern.from_tables([[layer // 2 * 2] * 4 for layer in range(6)]),
-    "yoco": SkipPattern.from_tables([[min(layer, 3)] * 4 for layer in range(6)]),
-    "first layer's values": SkipPattern.from_tables([[layer] * 4 for layer in range(6)], [[0] * 4] * 6),
-}
+BASELINE, SLA, YOCO = SkipPattern.baseline(6, 4), SkipPattern.skip_layer(6, 4, 3, 3), SkipPattern.yoco(6, 4)
 PROPERTY = settings(max_examples=30, deadline=None)
 
 
@@ -51,15 +44,15 @@ def spy_on_logits(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_pattern_goes_on_as_without_a_cache(monkeypatch, name, positions):
-    """For 40 tokens of a block size of 16: the context is cut three times on the way."""
-    model = model_of(FAMILY[name], positions=positions)
+    """For 16 tokens of a block size of 8: the context is cut three times on the way."""
+    model = model_of(FAMILY[name], positions=positions, block_size=8)
     prompt = random_tokens(1, 5)
     seen = spy_on_logits(monkeypatch)
-    out = model.generate(prompt, 40, temperature=0)
-    tokens, logits = greedy_without_cache(model, prompt[0], 40)
+    out = model.generate(prompt, 16, temperature=0)
+    tokens, logits = greedy_without_cache(model, prompt[0], 16)
     torch.testing.assert_close(torch.cat(seen), logits, rtol=0, atol=1e-10)
     assert torch.equal(out[0], tokens)
 
@@ -78,9 +71,22 @@ def test_rows_of_any_lengths_are_continued_as_alone(model, lengths):
         assert torch.equal(out[b], tokens)
 
 
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_pattern_gives_the_logits_of_one_pass_in_chunks_and_in_steps(name, positions):
+    model, tokens = model_of(FAMILY[name], positions=positions), random_tokens(2, 12)
+    decoder, steps, chunks = Decoder(model, 2, 0), KVCache(model, 2, 12), KVCache(model, 2, 12)
+    with torch.no_grad():
+        whole = model(tokens)
+        stepped = torch.stack([decoder(tokens[:, t], steps) for t in range(12)], 1)
+        chunked = torch.cat([model(chunk, cache=chunks) for chunk in tokens.split([4, 1, 5, 2], dim=1)], 1)
+    torch.testing.assert_close(stepped, whole, rtol=0, atol=1e-10)
+    torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-10)
+
+
 @PROPERTY
 @given(models(), st.integers(1, 3), st.data())
-def test_chunks_and_steps_give_the_logits_of_one_pass(model, B, data):
+def test_chunks_and_steps_in_any_order_give_the_logits_of_one_pass(model, B, data):
     T = data.draw(st.integers(1, 14))
     tokens = random_tokens(B, T)
     cache, decoder, out = KVCache(model, B, T), Decoder(model, B, 0), []
@@ -95,11 +101,11 @@ def test_chunks_and_steps_give_the_logits_of_one_pass(model, B, data):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["baseline", "sla", "yoco"])
-def test_the_fast_step_in_single_and_half_precision(name, dtype):
+@pytest.mark.parametrize("pattern", [BASELINE, SLA, YOCO], ids=["baseline", "sla", "yoco"])
+def test_the_fast_step_in_single_and_half_precision(pattern, dtype):
     """As close to float64 as the forward pass is; packed weights included."""
-    exact = model_of(FAMILY[name], head_size=16, positions="rotary")
-    model = model_of(FAMILY[name], head_size=16, positions="rotary").to(dtype)
+    exact = model_of(pattern, head_size=16, positions="rotary")
+    model = model_of(pattern, head_size=16, positions="rotary").to(dtype)
     tokens = random_tokens(1, 16)
     decoder, cache = Decoder(model, 1, decode.FEWEST_TOKENS_TO_PACK), KVCache(model, 1, 16)
     assert isinstance(decoder.output, MatVec) == MatVec.is_fast(model.wte.weight)
@@ -127,7 +133,7 @@ def test_matvec_is_the_linear_layer(rows, columns, dtype):
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_cache_is_as_large_as_its_costs(name):
     pattern = FAMILY[name]
-    config = GPTConfig(6, 4, 32, 16, 11)
+    config = GPTConfig(pattern.n_layer, pattern.n_head, 32, 16, 11)
     expected = costs(config, pattern).kv_cache_bytes_per_token * 16 * 3  # B = 3
     assert KVCache(GPT(config, pattern).bfloat16(), 3, 16).nbytes == expected
     assert KVCache(GPT(config, pattern).double(), 3, 16).nbytes == expected * 4
@@ -183,7 +189,7 @@ def test_top_p_takes_any_order_of_the_logits():
 
 
 def test_a_generator_makes_it_repeatable_and_the_model_stays_as_it_was():
-    model = model_of(FAMILY["sla"], dropout=0.5).train()
+    model = model_of(SLA, dropout=0.5).train()
     first, again, other = (
         model.generate(random_tokens(2, 4), 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
@@ -195,7 +201,7 @@ def test_a_generator_makes_it_repeatable_and_the_model_stays_as_it_was():
 
 
 def test_rows_stop_at_the_stop_token():
-    model = model_of(FAMILY["yoco"])
+    model = model_of(YOCO)
     prompts = [random_tokens(1, n, seed=n)[0] for n in (3, 5, 4)]
     free = [
         row[len(prompt) :].tolist()
@@ -215,7 +221,7 @@ def test_rows_stop_at_the_stop_token():
 
 def test_no_new_tokens():
     tokens = random_tokens(2, 3)
-    assert torch.equal(model_of(FAMILY["sla"]).generate(tokens, 0), tokens)
+    assert torch.equal(model_of(SLA).generate(tokens, 0), tokens)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +244,7 @@ def test_what_is_not_possible_is_named(tokens, options, message):
     if isinstance(tokens, list):
         tokens = [torch.tensor(row, dtype=torch.long) for row in tokens]
     with pytest.raises(InputError, match=message):
-        model_of(FAMILY["baseline"]).generate(tokens, **{"max_new_tokens": 2, **options})
+        model_of(BASELINE).generate(tokens, **{"max_new_tokens": 2, **options})
 
 
 def test_a_prompt_is_read_without_what_only_its_last_token_needs():

@@ -7,9 +7,10 @@ import copy
 import pytest
 import torch
 from hypothesis import given, settings
-from random_models import model_of, models, patterns, random_tokens
+from random_models import FAMILY, model_of, models, patterns, random_tokens
 
 from sla_ablate import GPT, SkipPattern
+from sla_ablate.model.config import POSITIONS
 
 YOCO = SkipPattern.from_tables([[0] * 4, [1] * 4, [1] * 4, [1] * 4])
 
@@ -23,6 +24,16 @@ def unpruned(model):
 @settings(max_examples=30, deadline=None)
 @given(models())
 def test_outputs_and_gradients_are_the_unpruned_models(model):
+    assert_pruning_changes_nothing(model)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("name", FAMILY)
+def test_outputs_and_gradients_of_every_named_pattern_are_the_unpruned_models(name, positions):
+    assert_pruning_changes_nothing(model_of(FAMILY[name], positions=positions))
+
+
+def assert_pruning_changes_nothing(model):
     tokens = random_tokens(2, 7)
     twin = unpruned(model)
     torch.testing.assert_close(model(tokens), twin(tokens), rtol=0, atol=1e-12)
