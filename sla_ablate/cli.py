@@ -19,6 +19,9 @@ usage: sla-ablate COMMAND …
 
 commands:
   train [-m] OVERRIDES…         one run, or with -m a Hydra multirun over comma-separated values
+  status [SWEEP] [--watch] [--json]
+                                how far every run of a sweep is
+  retry SWEEP                   carry out what is not done in a sweep: failed, interrupted and waiting runs
   report SWEEP [--out DIR]      tables (Markdown, CSV) and the figure of a sweep
   prepare OVERRIDES…            tokenize a corpus ahead of time: data=…, data.path=…
   patterns [OVERRIDES…] [--svg FILE]
@@ -30,6 +33,7 @@ examples:
   sla-ablate train experiment=demo hydra/launcher=local
   sla-ablate train -m pattern=baseline,sla pattern.distance=1,3,5 seed=0,1 sweep=distance
   sla-ablate train data.path='corpus/*.jsonl.zst' model=nano pattern=sla
+  sla-ablate status runs/distance
   sla-ablate report runs/distance
   sla-ablate patterns model=gpt2 pattern=sla pattern.distance=9 --svg sla.svg
   sla-ablate generate runs/demo/RUN "My fellow Americans" --max-new-tokens 50
@@ -65,29 +69,71 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    multirun = any(a in ("-m", "--multirun") for a in arguments)
-    overrides = [a for a in arguments if a not in ("-m", "--multirun")]
-    if "-h" in overrides or "--help" in overrides:
+    parser = _Parser(prog="sla-ablate train", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--shard", default="1/1")
+    options, flags = parser.parse_known_intermixed_args(arguments)
+    if options.help:
         return _train_help()
-    _reject_flags(overrides, "-m, --multirun, --help")
-    from sla_ablate import sweep
+    _reject_flags(flags, "-m, --multirun, --list, --shard I/N, --help")
+    index, count = _shard(options.shard)
+    from sla_ablate import ledger, sweep
 
-    plan = sweep.plan(overrides, multirun)
-    before = sweep.states(plan.runs)
-    asked = f"{plan.asked} asked for, " if plan.asked != len(plan.runs) else ""
-    print(f"{asked}{len(plan.runs)} run(s), {before.count('done')} already done", flush=True)
-    if before.count("done") < len(plan.runs):
-        sweep.launch(overrides, multirun)
-    after = sweep.states(plan.runs)
-    print(", ".join(f"{after.count(state)} {state}" for state in sorted(set(after))), flush=True)
-    return 1 if "failed" in after else 0
+    plan = sweep.plan(options.overrides, options.multirun)
+    runs = plan.runs[index - 1 :: count]
+    if options.list:
+        from sla_ablate import status
+
+        print(status.table([ledger.cell(run.folder) for run in runs]))
+        return 0
+    from sla_ablate.launch import carry_out_all
+
+    if plan.asked != len(plan.runs):
+        print(f"{plan.asked} asked for, ", end="")
+    return carry_out_all(runs, plan.hydra)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f"--shard {text} is no share; write I/N with I from 1 to N, such as 2/4")
+    return int(found[1]), int(found[2])
+
+
+def _retry(arguments: list[str]) -> int:
+    parser = _Parser(prog="sla-ablate retry", allow_abbrev=False)
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
+    parser.add_argument("overrides", nargs="*", help="Hydra's own: hydra/launcher=NAME, hydra.launcher.KEY=VALUE")
+    options = parser.parse_intermixed_args(arguments)
+    from sla_ablate import sweep
+    from sla_ablate.launch import carry_out_all
+
+    plan = sweep.stored_plan(options.sweep, options.overrides)
+    return carry_out_all(plan.runs, plan.hydra)
+
+
+def _status(arguments: list[str]) -> int:
+    parser = _Parser(prog="sla-ablate status", allow_abbrev=False)
+    parser.add_argument("sweep", type=Path, nargs="?", help="folder of a sweep (default: all under runs/)")
+    parser.add_argument("--watch", action="store_true", help="again every two seconds, until nothing is ahead")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    from sla_ablate import status
+
+    status.show(options.sweep, options.watch, options.json)
+    return 0
 
 
 def _train_help() -> int:
     from sla_ablate import sweep
 
-    print("usage: sla-ablate train [-m] OVERRIDES…\n")
-    print("Without -m one run; with -m one for every combination of comma-separated values.\n")
+    print("usage: sla-ablate train [-m] [--list] [--shard I/N] OVERRIDES…\n")
+    print("Without -m one run; with -m one for every combination of comma-separated values.")
+    print("--list shows the runs with their states and starts nothing.")
+    print("--shard I/N carries out every N-th run only, from the I-th on: for N machines with one folder.\n")
     print(sweep.describe(), end="")
     return 0
 
@@ -124,7 +170,7 @@ def _patterns(arguments: list[str]) -> int:
     _reject_flags(flags, "--svg FILE, --help")
     from sla_ablate import catalogue, sweep
 
-    if any(re.match(r"[+~]*(pattern|experiment)\b", override) for override in options.overrides):
+    if any(re.match(r"[+~]*(pattern|experiment)=", override) for override in options.overrides):
         configs = sweep.compose_all(options.overrides, multirun=True)
         # Runs that differ only in what no pattern depends on, such as the seed, are told once.
         sections = list(dict.fromkeys(map(catalogue.describe, configs)))
@@ -222,12 +268,14 @@ def _complete(arguments: list[str]) -> int:
         os.environ["COMP_LINE"] = line.replace(f" {command}", "", 1)
     from sla_ablate import sweep
 
-    sweep.hydra_main(["--shell-completion", *arguments])
+    sweep.complete(["--shell-completion", *arguments])
     return 0
 
 
 COMMANDS = {
     "train": _train,
+    "status": _status,
+    "retry": _retry,
     "report": _report,
     "prepare": _prepare,
     "patterns": _patterns,

@@ -12,6 +12,7 @@ from sla_ablate.errors import InputError, unknown
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns import SkipPattern
 from sla_ablate.patterns.registry import Names, mechanism
+from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES
 
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -121,8 +122,24 @@ class TrainerConfig:
     """Steps between lines of metrics.jsonl."""
     validate_every: int = 0
     """Steps between validations while training; 0: only the final one."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints, from which an interrupted run goes on; 0: only at the end or when asked to stop."""
+    keep_checkpoints: int = 0
+    """How many of the last checkpoints a finished run keeps beside its model; while it trains there is always one."""
+    keep_best: bool = False
+    """Also keep the model of the lowest validation loss, in `checkpoints/best`."""
     compile: bool = False
     """torch.compile the network; worth it on a GPU."""
+
+
+@dataclass
+class LimitsConfig:
+    """What one attempt at a run may take before it is ended as failed; null: no limit."""
+
+    minutes: float | None = None
+    """Of time."""
+    memory_gb: float | None = None
+    """Of main memory that its process holds, in 10^9 bytes."""
 
 
 @dataclass
@@ -134,6 +151,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     seed: int = 0
     """Of the initial weights, the batches and dropout; equal for the runs of a pair."""
     sweep: str = "default"
@@ -182,6 +200,9 @@ class RunConfig:
         m, o, t = self.model, self.optim, self.trainer
         self.gpt_config(vocab_size=257)
         self.skip_pattern()
+        for name, allowed in (("placement", PLACEMENTS), ("share", SHARES), ("partition", PARTITIONS)):
+            if getattr(self.pattern, name) not in allowed:
+                raise unknown(f"pattern.{name}", getattr(self.pattern, name), allowed)
         at_least = {
             "optim.steps": (o.steps, 1),
             "optim.batch_size": (o.batch_size, 1),
@@ -194,6 +215,8 @@ class RunConfig:
             "trainer.workers": (t.workers, 0),
             "trainer.log_every": (t.log_every, 1),
             "trainer.validate_every": (t.validate_every, 0),
+            "trainer.checkpoint_minutes": (t.checkpoint_minutes, 0),
+            "trainer.keep_checkpoints": (t.keep_checkpoints, 0),
             "seed": (self.seed, 0),
         }
         for name, (value, lowest) in at_least.items():
@@ -201,6 +224,9 @@ class RunConfig:
                 raise InputError(f"{name}={value} is not possible; choose {lowest} or more")
         if not o.lr > 0 or o.min_lr > o.lr:
             raise InputError(f"optim.lr={o.lr} is not possible; choose more than 0, and at least min_lr={o.min_lr}")
+        for name, limit in asdict(self.limits).items():
+            if limit is not None and not limit > 0:
+                raise InputError(f"limits.{name}={limit} is not possible; choose more than 0, or null for no limit")
         if len(o.betas) != 2 or not all(0 <= beta < 1 for beta in o.betas):
             raise InputError(f"optim.betas={list(o.betas)} is not possible; choose two numbers from 0 to below 1")
         if o.batch_size % o.micro_batches:
@@ -215,6 +241,8 @@ class RunConfig:
             )
         if t.precision not in PRECISIONS:
             raise unknown("trainer.precision", t.precision, PRECISIONS)
+        if t.keep_best and not t.validate_every:
+            raise InputError("trainer.keep_best needs validations to choose from; set trainer.validate_every")
         if t.accelerator not in ("auto", "cpu", "gpu"):
             raise unknown("trainer.accelerator", t.accelerator, ("auto", "cpu", "gpu"))
         if not self.sweep or "/" in self.sweep or self.sweep.startswith("."):

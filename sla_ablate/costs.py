@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns import SkipPattern
 
+if TYPE_CHECKING:
+    from sla_ablate.config import TrainerConfig
+
 CACHE_BYTES_PER_NUMBER = 2
 """KV-cache bytes are those of a half-precision cache."""
+MODEL_BYTES_PER_PARAMETER = 4
+"""Of a model's file: the weights, in float32."""
+CHECKPOINT_BYTES_PER_PARAMETER = 12
+"""Of a trainer's checkpoint: the weights and AdamW's two moments, in float32."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +38,22 @@ class Costs:
     """Keys and values that some head reads, each (layer, head) once, at two bytes a number."""
 
 
+def n_parameters(config: GPTConfig) -> int:
+    """Parameters of a model; the output layer's are the token embeddings."""
+    C, L = config.n_embd, config.n_layer
+    biases = 1 if config.bias else 0
+    matrices = L * 12 * C * C
+    vectors = L * (9 * biases * C + 2 * C * (1 + biases)) + C * (1 + biases)
+    positions = config.block_size if config.positions == "learned" else 0
+    return matrices + vectors + (config.vocab_size + positions) * C
+
+
 def costs(config: GPTConfig, pattern: SkipPattern) -> Costs:
     """The costs of `config` under `pattern`."""
     C, L, V = config.n_embd, config.n_layer, config.vocab_size
     biases = 1 if config.bias else 0
     matrices = L * 12 * C * C
-    vectors = L * (9 * biases * C + 2 * C * (1 + biases)) + C * (1 + biases)
-    positions = config.block_size if config.positions == "learned" else 0
-    parameters = matrices + vectors + (V + positions) * C
+    parameters = n_parameters(config)
     read = int(pattern.keys_read.sum() + pattern.values_read.sum()) * config.head_size
     unread = L * 2 * C - read  # rows of c_attn, each C wide
     mean_keys = (config.block_size + 1) / 2
@@ -48,4 +64,24 @@ def costs(config: GPTConfig, pattern: SkipPattern) -> Costs:
         forward_flops_per_token=forward,
         training_flops_per_token=3 * forward,
         kv_cache_bytes_per_token=read * CACHE_BYTES_PER_NUMBER,
+    )
+
+
+class DiskBytes(NamedTuple):
+    """What one run writes, without its log and metrics."""
+
+    running: int
+    """At most, while it trains: a checkpoint replaces an earlier one only when it is complete."""
+    done: int
+    """What a finished run leaves."""
+
+
+def disk_bytes(config: GPTConfig, trainer: TrainerConfig) -> DiskBytes:
+    """Disk space of one run of a model of this shape, for a sweep to be weighed before it starts."""
+    model = MODEL_BYTES_PER_PARAMETER * n_parameters(config)
+    checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * n_parameters(config)
+    models = model * (2 if trainer.keep_best else 1)
+    return DiskBytes(
+        running=models + checkpoint * (1 + max(1, trainer.keep_checkpoints)),
+        done=models + checkpoint * trainer.keep_checkpoints,
     )

@@ -3,102 +3,133 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from dataclasses import asdict
+import re
+import signal
+from functools import cache
 from pathlib import Path
 
-import yaml
+from sla_ablate import stop
+from sla_ablate.config import LimitsConfig
+from sla_ablate.runs import Record, claim, read_config, read_record, read_summary, write_record
+from sla_ablate.signals import INTERRUPTED
+from sla_ablate.zygote import LostError, Zygote
 
-from sla_ablate.config import RunConfig
-from sla_ablate.files import write_atomically
-from sla_ablate.runs import SCHEMA, Identity, Record, claim, read_record, write_record
-
+WORKER = "sla_ablate.worker"
+PRELOADED = ("sla_ablate.attempt", "omegaconf", "pandas", "pyarrow.dataset", "pyarrow.parquet", "safetensors.torch")
+"""What it imports only when it comes to need it."""
 # A run decides for itself; what a launcher or an earlier job left in the environment must not reach it.
 _FOREIGN = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 _LOG_TAIL = 30
+_POLL_SECONDS = 0.2
+# A run over its time is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
+_ESCALATION = ((0, signal.SIGTERM), (10, signal.SIGABRT), (15, signal.SIGKILL))
 
 
-def run_folder(config: RunConfig, identity: Identity) -> Path:
-    """Where a run's files are."""
-    return Path(config.output) / config.sweep / identity.run_id
+def carry_out(folder: Path) -> None:
+    """Carry out the run of a folder unless it is done or another living process has it; a failed run raises nothing.
 
-
-def carry_out(config: RunConfig, identity: Identity) -> None:
-    """Run unless it is done or another living process runs it; never raises for a run that fails."""
-    folder = run_folder(config, identity)
-    with claim(folder) as lock:
+    Raises:
+        KeyboardInterrupt: a signal asked the sweep to stop.
+    """
+    stop.listen()
+    with claim(folder) as lock, stop.heeded():
+        record = read_summary(folder)
         if lock is None:
-            print(f"{folder.name}  another process runs it; left alone", flush=True)
-            return
-        record = read_record(folder)
-        if record is not None and record["state"] == "done":
-            print(f"{folder.name}  already done", flush=True)
-            return
-        attempt = 1 + (record["attempt"] if record else 0)
-        record = _new_record(config, identity, attempt)
-        write_atomically(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False).encode())
-        write_record(folder, record)
+            _say(folder, "another process runs it; left alone")
+        elif record is None:
+            _say(folder, "its folder was removed before it ran")
+        elif record["state"] == "done":
+            _say(folder, "already done")
+        elif not stop.received:
+            _attempt(folder, record, lock)
+    if stop.received:
+        stop.follow()
+
+
+def _attempt(folder: Path, record: Record, lock: int) -> None:
+    config = read_config(folder)
+    for leftover in ("log_tail", "traceback"):
+        record.pop(leftover, None)
+    record |= {"state": "running", "attempt": record["attempt"] + 1, "error": None}
+    write_record(folder, record)
+    with (folder / "run.log").open("a+b") as log:
+        start = log.seek(0, os.SEEK_END)
         try:
-            exit_code = _run_worker(folder, config.trainer.threads, lock)
-        except KeyboardInterrupt:
-            _close(folder, "interrupted", "stopped by the user")
-            raise
-        finished = read_record(folder)
-        if finished is None or finished["state"] != "done":
-            _close(folder, "failed", _reason(folder, exit_code))
+            exit_code, reason = _run(_zygote(config.trainer.threads), folder, config.limits, log.fileno(), lock)
+        except LostError as lost:
+            _zygote.cache_clear()
+            exit_code, reason = INTERRUPTED, "" if stop.received else str(lost)
+        log.seek(start)
+        logged = log.read().decode(errors="replace").splitlines()
+    lines = [line.removeprefix(f"{folder.name}  ") for line in logged]
+    finished = read_record(folder)
+    if finished is None:
+        _say(folder, "its folder was removed while it ran")
+        return
+    if finished["state"] == "done":
+        return
+    traceback = _traceback(lines)
+    if not reason and (exit_code == INTERRUPTED or stop.received):
+        state, error = "interrupted", "asked to stop"
+    else:
+        state, error = "failed", reason or _reason(exit_code, lines)
+    ending = {"state": state, "error": error, "traceback": traceback, "log_tail": lines[-_LOG_TAIL:]}
+    write_record(folder, finished | ending)
+    _say(folder, f"{state}: {error}; see {folder / 'run.log'}")
+    if state == "failed" and traceback:
+        print("\n".join(f"  {line}" for line in traceback), flush=True)
 
 
-def _new_record(config: RunConfig, identity: Identity, attempt: int) -> Record:
-    pattern = config.skip_pattern()
-    return {
-        "schema": SCHEMA,
-        **asdict(identity),
-        "state": "running",
-        "attempt": attempt,
-        "error": None,
-        "seed": config.seed,
-        "pattern": {
-            "name": config.pattern.name,
-            "label": config.pattern_label(),
-            "key_source": pattern.key_source.tolist(),
-            "value_source": pattern.value_source.tolist(),
-        },
-        "config": asdict(config),
-    }
-
-
-def _run_worker(folder: Path, threads: int, lock: int) -> int:
+@cache
+def _zygote(threads: int) -> Zygote:
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-    environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
-    with (folder / "run.log").open("a") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "sla_ablate.worker", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stderr=log,
-            env=environment,
-            pass_fds=(lock,),
-        )
-        try:
-            return worker.wait()
-        finally:
-            if worker.poll() is None:
-                worker.terminate()
-                worker.wait()
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    return Zygote(WORKER, PRELOADED, environment)
 
 
-def _reason(folder: Path, exit_code: int) -> str:
-    """The last line that the worker logged, or the signal that ended it."""
+def _run(zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int) -> tuple[int, str]:
+    """The exit code of the run's process, and why it was ended if a limit was the reason."""
+    zygote.start(str(folder.absolute()), stderr=log, held=lock)
+    steps = [] if limits.minutes is None else [(60 * limits.minutes + s, number) for s, number in _ESCALATION]
+    reason, passed_on = "", 0
+    while (exit_code := zygote.wait(_POLL_SECONDS)) is None:
+        if len(stop.received) > passed_on:
+            zygote.send(signal.SIGKILL if passed_on or len(stop.received) > 1 else signal.SIGTERM)
+            passed_on = len(stop.received)
+        while steps and zygote.seconds >= steps[0][0]:
+            reason = f"took longer than limits.minutes={limits.minutes:g}"
+            zygote.send(steps.pop(0)[1])
+        if limits.memory_gb is not None and not reason and (held := _memory_gb(zygote.run)) > limits.memory_gb:
+            reason = f"held {held:.2f} GB of memory, more than limits.memory_gb={limits.memory_gb:g}"
+            zygote.send(signal.SIGKILL)
+    return exit_code, reason
+
+
+def _memory_gb(process: int | None) -> float:
+    """Resident memory of a process; 0 where the system has no /proc, or there is no such process."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmRSS:\s*(\d+) kB", status)
+    return int(found[1]) * 1024 / 1e9 if found else 0
+
+
+def _reason(exit_code: int, lines: list[str]) -> str:
+    """Why a run failed: the signal that ended it, or the last line that it logged."""
     if exit_code < 0:
-        return f"ended by signal {-exit_code}"
-    lines = (folder / "run.log").read_text(errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "")
-    return f"exit code {exit_code}: {last}"
+        hint = ", as the system does when memory runs out" if exit_code == -signal.SIGKILL else ""
+        return f"ended by signal {-exit_code}: {signal.strsignal(-exit_code)}{hint}"
+    last = next((line for line in reversed(lines) if line.strip()), "nothing logged")
+    return f"exit code {exit_code}{'' if exit_code else ' without a result'}: {last}"
 
 
-def _close(folder: Path, state: str, error: str) -> None:
-    record = read_record(folder)
-    assert record is not None
-    log = (folder / "run.log").read_text(errors="replace").splitlines()
-    write_record(folder, {**record, "state": state, "error": error, "log_tail": log[-_LOG_TAIL:]})
-    print(f"{folder.name}  {state}: {error}; see {folder / 'run.log'}", flush=True)
+def _traceback(lines: list[str]) -> list[str] | None:
+    """The last traceback of a log, of an exception or of a process that died; None if there is none."""
+    heads = ("Traceback (most recent call last):", "Fatal Python error:")
+    starts = [i for i, line in enumerate(lines) if line.startswith(heads)]
+    return lines[starts[-1] :] if starts else None
+
+
+def _say(folder: Path, line: str) -> None:
+    print(f"{folder.name}  {line}", flush=True)

@@ -1,16 +1,19 @@
-"""Hydra's side: from overrides to checked configurations, and through Hydra's launchers to runs."""
+"""From a command line's overrides to checked runs, by Hydra's composition."""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -19,15 +22,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import sla_ablate
 from sla_ablate.config import RunConfig
 from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.runs import Identity, identify, read_record
-from sla_ablate.supervise import carry_out, run_folder
+from sla_ablate.ledger import check_folder, run_folders
+from sla_ablate.runs import identify, read_config, read_summary, run_folder
 
 OPTIONAL_GROUPS = ("experiment", "scale")
 LAUNCHERS = {"local": "joblib", "joblib": "joblib"}
@@ -54,19 +57,28 @@ ConfigStore.instance().store(name="schema", node=RunConfig)
 
 @dataclass(frozen=True)
 class Run:
-    """One checked run of a plan."""
+    """One checked run."""
 
     config: RunConfig
-    identity: Identity
+    data_digest: str
+    vocab_size: int
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return run_folder(self.config, identify(self.config, self.data_digest))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for: different runs, each once."""
+    """What a command line asks for."""
 
     runs: list[Run]
+    """Different runs, each once."""
     asked: int
     """Runs asked for; more than there are where a pattern ignores an option that was swept."""
+    hydra: DictConfig
+    """Composed for the whole: how runs are launched."""
 
 
 def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
@@ -75,7 +87,35 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
     Raises:
         InputError: some override or value cannot be used; one line a fault.
     """
-    configs = compose_all(overrides, multirun)
+    hydra, configs = _compose(overrides, multirun)
+    runs = {run.folder: run for run in _checked(configs)}
+    return Plan(list(runs.values()), len(configs), hydra)
+
+
+def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
+    """The runs of a sweep as their folders hold them, to be launched as Hydra's own overrides say.
+
+    Raises:
+        InputError: a folder does not hold what its name says, or an override is none of Hydra's.
+    """
+    folders = run_folders(sweep.absolute())
+    configs = [read_config(folder) for folder in folders]
+    for config, folder in zip(configs, folders, strict=True):
+        config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
+    runs = _checked(configs)
+    for override in overrides:
+        if not override.startswith("hydra"):
+            raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
+    for folder, run in zip(folders, runs, strict=True):
+        if record := read_summary(folder):
+            check_folder(folder, record, identify(run.config, run.data_digest), run.data_digest)
+    hydra, _ = _compose(overrides, multirun=False)
+    hydra.output, hydra.sweep = configs[0].output, configs[0].sweep
+    hydra.trainer.threads = max(run.config.trainer.threads for run in runs)
+    return Plan(runs, len(runs), hydra)
+
+
+def _checked(configs: Sequence[RunConfig]) -> list[Run]:
     faults: dict[str, None] = {}
     for config in configs:
         try:
@@ -93,8 +133,8 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
         except InputError as error:
             faults[str(error)] = None
     _raise(faults)
-    runs = [Run(config, identify(config, shards[repr(config.data)].digest)) for config in configs]
-    return Plan(list({run_folder(run.config, run.identity): run for run in runs}.values()), len(runs))
+    data = [shards[repr(config.data)] for config in configs]
+    return [Run(c, d.digest, d.tokenizer.vocab_size) for c, d in zip(configs, data, strict=True)]
 
 
 def _raise(faults: dict[str, None]) -> None:
@@ -117,6 +157,11 @@ def compose_all(overrides: Sequence[str], multirun: bool = False) -> list[RunCon
     Raises:
         InputError: an override names something that does not exist, or a value of the wrong type.
     """
+    return _compose(overrides, multirun)[1]
+
+
+def _compose(overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, list[RunConfig]]:
+    """Also what all of it has in common."""
     with _Composer() as compose, _OneLine():
         checker = _OverrideChecker()
         parsed = _parse(overrides)
@@ -129,24 +174,43 @@ def compose_all(overrides: Sequence[str], multirun: bool = False) -> list[RunCon
             for override in parsed:
                 if override.is_sweep_override():
                     raise InputError(f"{override.input_line!r} has several values; add -m to run each of them")
-            return [_typed(full)]
+            return full, [_typed(full)]
         cells = [f"{key}={value}" for key, value in swept.items()] + list(overrides)
         for override in _parse(cells[: len(swept)]):
             checker.check(override)
         (batch,) = BasicSweeper.split_arguments(_parse(cells), max_batch_size=None)
-        return [_typed(compose(cell)) for cell in batch]
+        return full, _cells(compose, batch, checker.groups)
 
 
-def launch(overrides: Sequence[str], multirun: bool) -> None:
-    """Hand a checked command line to Hydra: its sweeper, its launcher, `run_cell` for every cell."""
-    hydra_main([*(["--multirun"] if multirun else []), *overrides])
+def _cells(
+    compose: Callable[[Sequence[str]], DictConfig], batch: list[list[str]], groups: list[str]
+) -> list[RunConfig]:
+    """The cells of a multirun.
+
+    Hydra takes a tenth of a second to compose one, so those that choose the same groups share one composition, upon
+    which their values are set as Hydra sets them.
+    """
+    parse = cache(OverridesParser.create().parse_override)
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    cells = []
+    for overrides in batch:
+        parsed = [parse(text) for text in overrides]
+        choices = tuple(text for text, o in zip(overrides, parsed, strict=True) if o.key_or_group in groups)
+        if choices not in composed:
+            composed[choices] = compose(choices)
+            with open_dict(composed[choices]):
+                del composed[choices]["hydra"]
+        config = copy.deepcopy(composed[choices])
+        values = [o for o in parsed if o.key_or_group not in groups and not o.key_or_group.startswith("hydra")]
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        cells.append(_typed(config))
+    return cells
 
 
-def hydra_main(arguments: Sequence[str]) -> None:
-    """Hydra's own command line over the project's configuration."""
+def complete(arguments: Sequence[str]) -> None:
+    """Hydra's own shell completion, over the project's configuration."""
     sys.argv = ["sla-ablate", *arguments]
-    main = hydra.main(config_path=str(data_root() / "conf"), config_name="config", version_base="1.3")
-    main(run_cell)()
+    hydra.main(config_path=str(data_root() / "conf"), config_name="config", version_base="1.3")(lambda config: None)()
 
 
 def describe() -> str:
@@ -181,18 +245,6 @@ def _indent(text: str) -> str:
     return "".join(f"  {line}\n" for line in text.splitlines())
 
 
-def run_cell(config: DictConfig) -> None:
-    """Hydra's task: identify the run and carry it out in a process of its own."""
-    run_config = _typed(config)
-    carry_out(run_config, identify(run_config, prepare(run_config.data).digest))
-
-
-def states(runs: Sequence[Run]) -> list[str]:
-    """The recorded state of each run; `waiting` where it has none."""
-    records = [read_record(run_folder(run.config, run.identity)) for run in runs]
-    return [record["state"] if record else "waiting" for record in records]
-
-
 def _typed(config: DictConfig) -> RunConfig:
     """A composed configuration as dataclasses; unknown keys were rejected before."""
     values = OmegaConf.to_container(config, resolve=True)
@@ -206,7 +258,9 @@ class _Composer:
 
     def __enter__(self) -> Any:
         GlobalHydra.instance().clear()
-        self._context = hydra.initialize_config_dir(str(data_root() / "conf"), version_base="1.3")
+        self._context = hydra.initialize_config_dir(
+            str(data_root() / "conf"), job_name="sla-ablate", version_base="1.3"
+        )
         self._context.__enter__()
         return self.compose
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sla_ablate.data.shards import TokenShards
 from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
 from sla_ablate.errors import InputError
+from sla_ablate.files import write_atomically
 from sla_ablate.model.gpt import GPT
 from sla_ablate.runs import read_record
 
 CHECKPOINT = "checkpoints"
 TOKENIZER = "tokenizer.json"
+
+
+def save_model(model: GPT, shards: TokenShards, folder: Path) -> None:
+    """Write a model and its tokenizer to a folder, each file atomically."""
+    model.save(folder)
+    write_atomically(folder / TOKENIZER, (shards.folder / TOKENIZER).read_bytes())
 
 
 def load_run(run: Path) -> tuple[GPT, Tokenizer]:

@@ -16,6 +16,7 @@ from sla_ablate.config import OptimConfig, RunConfig
 from sla_ablate.data.batches import TrainingBatches
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.model.gpt import GPT
+from sla_ablate.signals import in_data_worker
 
 
 class LanguageModel(L.LightningModule):
@@ -25,11 +26,12 @@ class LanguageModel(L.LightningModule):
         super().__init__()
         self.model = model
         self.optim = optim
-        self._network = torch.compile(model) if compile else model
+        if compile:
+            model.compile()  # in place: the names in a checkpoint are the same, compiled or not
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Mean cross-entropy of one micro-batch, nats per token."""
-        loss: Tensor = self._network(batch[:, :-1], batch[:, 1:], self.optim.label_smoothing)
+        loss: Tensor = self.model(batch[:, :-1], batch[:, 1:], self.optim.label_smoothing)
         return loss
 
     def configure_gradient_clipping(self, optimizer: Any, *unused: Any, **also_unused: Any) -> None:
@@ -68,28 +70,33 @@ def learning_rate(step: int, config: OptimConfig) -> float:
 
 
 class CountingSampler(Sampler[int]):
-    """The micro-batch indices 0, 1, 2, … of a run: what a batch holds depends on its index alone."""
+    """The micro-batch indices of a run from `start` on: what a batch holds depends on its index alone.
 
-    def __init__(self, stop: int) -> None:
+    Its length is that of the whole run, `stop`: Lightning counts the batches of earlier attempts too.
+    """
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start = start
         self.stop = stop
 
     def __len__(self) -> int:
         return self.stop
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.stop))
+        return iter(range(self.start, self.stop))
 
 
-def training_loader(config: RunConfig, shards: TokenShards) -> DataLoader[Tensor]:
-    """The run's training batches in order."""
+def training_loader(config: RunConfig, shards: TokenShards, step: int = 0) -> DataLoader[Tensor]:
+    """The run's training batches in order, from optimizer step `step` on."""
     o = config.optim
     batches = TrainingBatches(shards.train, config.seed, o.batch_size, config.model.block_size, o.micro_batches)
     # A generator of its own: the loader must not draw from the stream that dropout uses.
     return DataLoader(
         batches,
         batch_size=None,
-        sampler=CountingSampler(o.steps * o.micro_batches),
+        sampler=CountingSampler(step * o.micro_batches, o.steps * o.micro_batches),
         num_workers=config.trainer.workers,
+        worker_init_fn=in_data_worker,
         generator=torch.Generator().manual_seed(config.seed),
     )
 

@@ -56,6 +56,7 @@ def records(sweep: Path) -> list[dict]:
         (["pattern=sla", "pattern.distance=6"], "distance=6 is not possible with 6 layers; .*nearest 5"),
         (["pattern=sla", "pattern.heads=5"], "heads=5 is not possible with 4 heads .*nearest 4"),
         (["pattern=tables"], "pattern=tables needs pattern.key_source"),
+        (["pattern=cla", "pattern.placement=lst"], "pattern.placement 'lst' is unknown; .*did you mean 'last'"),
         (["pattern=tables", "pattern.key_source=[[0]]"], "1 layers × 1 heads, the model has 6 × 4"),
         (["model.n_embd=130"], "n_embd=130 is not a multiple of n_head=4; nearest possible width 128"),
         (["optim.micro_batches=3"], "micro_batches=3 does not divide optim.batch_size=4"),

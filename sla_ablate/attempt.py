@@ -1,0 +1,153 @@
+"""One attempt at a run: train from where the last one came to, evaluate, write the record."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import lightning as L
+import torch
+
+from sla_ablate import precision
+from sla_ablate.allocator import keep_freed_memory
+from sla_ablate.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_checkpoint
+from sla_ablate.callbacks.metrics import Metrics
+from sla_ablate.callbacks.progress import Progress
+from sla_ablate.callbacks.random_state import RandomState
+from sla_ablate.callbacks.usage import Usage
+from sla_ablate.callbacks.validation import Validation
+from sla_ablate.config import RunConfig
+from sla_ablate.costs import costs
+from sla_ablate.data.shards import prepare
+from sla_ablate.files import remove_unfinished
+from sla_ablate.runs import Record, read_config, read_record, write_record
+from sla_ablate.signals import INTERRUPTED, Interruption
+from sla_ablate.trained import CHECKPOINT, save_model
+from sla_ablate.training import LanguageModel, build_model, training_loader
+
+
+def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]) -> None:
+    """Train and evaluate the run of a folder, from its last checkpoint if it has one.
+
+    However often and wherever earlier attempts were ended, the result is that of a single one, bit for bit.
+
+    Raises:
+        SystemExit: with `INTERRUPTED`, when a signal asked for it while the run trained; a checkpoint is saved.
+        OSError: a file of the run cannot be written.
+    """
+    started = time.perf_counter()
+    config = read_config(folder)
+    record = read_record(folder)
+    assert record is not None
+    t = config.trainer
+    torch.set_num_threads(t.threads)
+    keep_freed_memory()
+    L.seed_everything(config.seed, verbose=False)  # dropout's stream
+
+    shards = prepare(config.data)
+    model = build_model(config, shards.tokenizer.vocab_size)
+    device = _device(t.accelerator)
+    trained_in = precision.resolve(t.precision, device)
+    record["environment"] = _environment(config, device, trained_in)
+    write_record(folder, record)
+    say(f"{device}, {trained_in}, {t.threads} thread(s)")
+
+    checkpoints = folder / CHECKPOINT
+    checkpoints.mkdir(exist_ok=True)
+    remove_unfinished(folder)
+    checkpoint, step = last_checkpoint(checkpoints)
+    metrics = Metrics(folder / "metrics.jsonl")
+    if checkpoint is None:
+        metrics.path.unlink(missing_ok=True)
+    else:
+        say(f"goes on from step {step}")
+
+    usage = Usage()
+    tokens_per_step = config.optim.batch_size * config.model.block_size
+    save_best = (lambda model: save_model(model, shards, checkpoints / "best")) if t.keep_best else None
+    validation = Validation(metrics, say, shards, t.validate_every, save_best)
+    trainer = L.Trainer(
+        accelerator=t.accelerator,
+        devices=1,
+        precision=trained_in,
+        max_steps=config.optim.steps,
+        max_epochs=1,
+        accumulate_grad_batches=config.optim.micro_batches,
+        callbacks=[
+            RandomState(),
+            usage,
+            metrics,
+            Progress(metrics, usage, say, t.log_every, tokens_per_step),
+            validation,
+            Checkpoints(checkpoints, t.checkpoint_minutes, max(1, t.keep_checkpoints), interruption, say),
+        ],
+        plugins=AtomicCheckpointIO(),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    with interruption.training():
+        language_model = LanguageModel(model, config.optim, t.compile)
+        trainer.fit(language_model, training_loader(config, shards, step), ckpt_path=checkpoint)
+    if interruption.requested:
+        raise SystemExit(INTERRUPTED)
+
+    say("validating")
+    loss, result = validation.validate(model.to(device), config.optim.steps)
+    save_model(model, shards, checkpoints)
+    tokens = config.optim.steps * tokens_per_step
+    record["cost"] = {
+        **asdict(costs(model.config, model.pattern)),
+        "tokens": tokens,
+        "seconds": usage.seconds,
+        "tokens_per_second": tokens / usage.seconds,
+        "peak_memory_bytes": usage.peak_memory_bytes,
+    }
+    record["results"] = {"validation": result}
+    record["state"] = "done"
+    write_record(folder, record)
+    keep_last(checkpoints, t.keep_checkpoints)
+    say(f"done: validation loss {loss:.4f}, {time.perf_counter() - started:.0f} s")
+
+
+def _device(accelerator: str) -> str:
+    if accelerator == "cpu":
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _environment(config: RunConfig, device: str, trained_in: str) -> Record:
+    names = ("sla-ablate", "torch", "lightning", "numpy", "tokenizers")
+    return {
+        "device": device,
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "cpu": _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": config.trainer.threads,
+        "precision": trained_in,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Of the checkout that the package is run from; None where it is installed."""
+    checkout = Path(__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return None
+    head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True)
+    return head.stdout.strip() or None
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,41 @@
+"""metrics.jsonl: what a run measures while it trains."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from sla_ablate.errors import InputError
+from sla_ablate.files import naming
+
+
+class Metrics(L.Callback):
+    """One JSON line a measurement, appended; a resumed run cuts off what came after its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, **values: Any) -> None:
+        """Append a line."""
+        with naming(self.path), self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The file's length, which is on the disk before the checkpoint that tells it."""
+        with naming(self.path), self.path.open("ab") as file:
+            os.fsync(file.fileno())
+            return {"bytes": file.tell()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Shorten the file to what it was: lines that will be written again, or only half of one, go."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size < state_dict["bytes"]:
+            raise InputError(
+                f"{self.path} has been shortened since its run was interrupted; "
+                f"remove {self.path.parent} and start the run again"
+            )
+        os.truncate(self.path, state_dict["bytes"])
