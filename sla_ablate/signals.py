@@ -14,8 +14,8 @@ INTERRUPTED = 75
 """Exit code of a run that a signal ended: nothing is wrong, the same command goes on (EX_TEMPFAIL in sysexits.h)."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # the last is Slurm's usual one, --signal=USR1@60
-# A terminal and Slurm signal every process of a job, and the supervisor passes on what it got: that is one signal.
-_ECHO_SECONDS = 1.0
+ECHO_SECONDS = 1.0
+"""A terminal, `timeout` and Slurm signal every process of a job, some twice: within this time it is one signal."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -48,7 +48,7 @@ class Interruption:
         now = time.monotonic()
         if self._training and not self.requested:
             self.requested, self._first = True, now
-        elif not self._training or now - self._first > _ECHO_SECONDS:
+        elif not self._training or now - self._first > ECHO_SECONDS:
             # No clean-up could be more reliable than none: every file is whole at every moment.
             os._exit(INTERRUPTED)
 

@@ -11,15 +11,19 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
+
+from sla_ablate.signals import ECHO_SECONDS
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # Slurm's and submitit's pre-emption
 
 received: list[signal.Signals] = []
 """By this process, in order."""
 
+_first = 0.0
 _previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 _heeded = False
 
@@ -58,6 +62,11 @@ def follow() -> None:
 def _receive(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGINT and _in_launchers_process():
         return
+    global _first
+    now = time.monotonic()
+    if received and now - _first <= ECHO_SECONDS:
+        return
+    _first = _first if received else now
     received.append(signal.Signals(number))
     children = multiprocessing.active_children()
     for child in children:

@@ -137,13 +137,23 @@ def test_a_signal_lets_the_run_save_and_ends_the_sweep(carry_out, number):
 
 
 def test_a_second_signal_ends_the_run_at_once(carry_out):
-    for seconds in (1, 1.5):
+    for seconds in (1, 1 + 1.5 * stop.ECHO_SECONDS):
         threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         carry_out(WAITING.format("None"))
     assert time.monotonic() - started < 10
     assert read_record(carry_out.folder)["state"] == "interrupted"
+
+
+def test_the_echo_of_a_signal_is_no_second_one(carry_out):
+    """`timeout` signals its command, and then the command's whole process group."""
+    for seconds in (1, 1.05):
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+    saving = "(time.sleep(0.5), print('saved', file=sys.stderr), sys.exit(75))"
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(WAITING.format(saving))
+    assert read_record(carry_out.folder)["log_tail"] == ["saved"]
 
 
 def test_a_signal_during_the_imports_ends_them(carry_out, monkeypatch, tmp_path):
