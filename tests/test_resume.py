@@ -299,6 +299,7 @@ def test_a_read_only_folder_is_one_line(attempts, monkeypatch, capfd):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), options["dir"])
 
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(worker.Interruption, "listen", lambda self: None)  # it is this process's signals
     with pytest.raises(SystemExit, match="1"):
         worker.main([str(attempts.folder)])
     assert capfd.readouterr().err == f"run  {attempts.folder / 'record.json'}: Permission denied\n"
