@@ -50,12 +50,14 @@ def main() -> None:
         faults = {run: NAMES[i % len(NAMES)] for i, run in enumerate(ids[::every][: options.faults])}
         started = time.perf_counter()
         failed = disturbed(folder, [*overrides, "sweep=wild"], faults, options.stops)
-        print(f"disturbed: {time.perf_counter() - started:.0f} s; {len(failed)} faults, {options.stops} stops")
+        print(f"disturbed: {time.perf_counter() - started:.0f} s; {len(faults)} faults, {options.stops} stops")
         for error, count in Counter(failed.values()).items():
             print(f"  {count} × {error}")
 
         first, second = (records(folder / "runs" / sweep) for sweep in ("calm", "wild"))
-        assert set(failed) == set(faults), set(failed) ^ set(faults)
+        # A stop may interrupt a run in its first attempt before its fault, or hide the line that tells of it.
+        assert failed.keys() <= faults.keys(), set(failed) - set(faults)
+        assert len(failed) >= len(faults) - options.stops * options.parallel, set(faults) - set(failed)
         assert {run: record["results"] for run, record in first.items()} == {
             run: record["results"] for run, record in second.items()
         }
