@@ -50,6 +50,21 @@ class Context:
         self.mask = seen if self.mask is None else self.mask[..., -1:, :]
 
 
+class Attend(nn.Module):
+    """The attention call, a module so that a forward hook sees what was really attended to: see `model.capture`."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Queries, keys and values [B, H, T, head_size], after rotation -> [B, H, T, head_size]."""
+        dropout = self.dropout if self.training else 0.0
+        if mask is None:
+            return causal_attention(q, k, v, dropout)
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout)
+
+
 class Attention(nn.Module):
     """Causal self-attention of one layer, each head reading the layer that the pattern names."""
 
@@ -57,13 +72,13 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.head_size = config.head_size
-        self.dropout = config.dropout
         self.rows = KeptRows(keys_kept[layer], values_kept[layer], config.head_size)
         self.key_sources = Sources(pattern.key_source[layer], keys_kept)
         self.value_sources = Sources(pattern.value_source[layer], values_kept)
         self.keys_shared = Sources.shared(pattern.key_source, layer)
         self.values_shared = Sources.shared(pattern.value_source, layer)
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.attend = Attend(config.dropout)
         self.c_proj = Linear(config.n_embd, config.n_embd, bias=config.bias)
 
     def qkv_parameters(self) -> tuple[Tensor, Tensor | None]:
@@ -87,10 +102,7 @@ class Attention(nn.Module):
         context.keys.append(Heads.of(k))
         context.values.append(Heads.of(v))
         k, v = self.key_sources.read(context.keys), self.value_sources.read(context.values)
-        if context.mask is None:
-            y = causal_attention(q, k, v, self.dropout if self.training else 0.0)  # [B, H, T, head_size]
-        else:
-            y = F.scaled_dot_product_attention(q, k, v, context.mask, self.dropout if self.training else 0.0)
+        y = self.attend(q, k, v, context.mask)  # [B, H, T, head_size]
         out: Tensor = self.c_proj(y.transpose(1, 2).reshape(B, T, C))
         return out
 

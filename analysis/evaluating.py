@@ -1,0 +1,22 @@
+"""A model as it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sla_ablate.model.gpt import GPT
+
+
+@contextmanager
+def evaluating(model: GPT) -> Iterator[None]:
+    """Evaluation mode, in the precision of the weights; afterwards the model is as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.autocast(model.wte.weight.device.type, enabled=False):
+            yield
+    finally:
+        model.train(was_training)
