@@ -15,8 +15,8 @@ from torch import Tensor
 
 from analysis.diversity.metric import HeadMetric, Setting
 from analysis.diversity.roles import role_means
-from analysis.evaluating import evaluating
 from sla_ablate.model.capture import capture
+from sla_ablate.model.evaluating import evaluating
 from sla_ablate.model.gpt import GPT
 from sla_ablate.patterns import SkipPattern
 from sla_ablate.patterns.skip_pattern import Mask

@@ -8,6 +8,7 @@ import torch
 
 from sla_ablate.data.batches import DocumentWindows
 from sla_ablate.data.shards import TokenShards
+from sla_ablate.model.evaluating import evaluating
 from sla_ablate.model.gpt import GPT
 
 TOKENS_PER_BATCH = 8192
@@ -34,13 +35,10 @@ def document_nll(model: GPT, shards: TokenShards, rolling: bool = False) -> dict
     windows = DocumentWindows(shards.validation, documents, shards.tokenizer.end_of_text, block_size, rolling)
     device = model.wte.weight.device
     total = torch.zeros(len(documents), dtype=torch.float64)
-    was_training = model.training
-    model.eval()
-    with torch.autocast(device.type, enabled=False):
+    with evaluating(model):
         for inputs, targets, document in windows.batches(max(1, TOKENS_PER_BATCH // block_size)):
             nll = model.nll(inputs.to(device), targets.to(device))
             total.index_add_(0, document, nll.double().sum(1).cpu())
-    model.train(was_training)
     return {
         "context_length": block_size,
         "stride": block_size,

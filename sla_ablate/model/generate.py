@@ -10,6 +10,7 @@ from torch import Tensor
 from sla_ablate.errors import InputError
 from sla_ablate.model.cache import KVCache
 from sla_ablate.model.decode import Decoder
+from sla_ablate.model.evaluating import evaluating
 
 if TYPE_CHECKING:
     from sla_ablate.model.gpt import GPT
@@ -57,22 +58,17 @@ def generate(
     out = torch.zeros(len(prompts), width + max_new_tokens, dtype=torch.long, device=device)
     for row, prompt in zip(out, prompts, strict=True):
         row[width - len(prompt) : width] = prompt
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            reader = _Reader(model, [len(prompt) for prompt in prompts], max_new_tokens)
-            stopped = torch.zeros(len(out), dtype=torch.bool, device=device)
-            column = width
-            while column < out.shape[1] and not stopped.all():
-                new = sample(reader.logits(out[:, :column]), temperature, top_k, top_p, generator)
-                if stop_token is not None:
-                    new = new.masked_fill(stopped, stop_token)
-                    stopped |= new == stop_token
-                out[:, column] = new
-                column += 1
-    finally:
-        model.train(was_training)
+    with torch.inference_mode(), evaluating(model):
+        reader = _Reader(model, [len(prompt) for prompt in prompts], max_new_tokens)
+        stopped = torch.zeros(len(out), dtype=torch.bool, device=device)
+        column = width
+        while column < out.shape[1] and not stopped.all():
+            new = sample(reader.logits(out[:, :column]), temperature, top_k, top_p, generator)
+            if stop_token is not None:
+                new = new.masked_fill(stopped, stop_token)
+                stopped |= new == stop_token
+            out[:, column] = new
+            column += 1
     out = out[:, :column]
     if isinstance(tokens, Tensor):
         return out

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sla_ablate.errors import InputError
+from sla_ablate.model import generate as generation
 from sla_ablate.model.attention import causal_attention
 from sla_ablate.model.cache import KVCache
 from sla_ablate.model.config import GPTConfig
@@ -152,6 +153,8 @@ class GPT(nn.Module):
         InputError: the pattern's table is not [n_layer, n_head].
     """
 
+    generate = generation.generate
+
     def __init__(self, config: GPTConfig, pattern: SkipPattern | None = None, prune: bool = True) -> None:
         super().__init__()
         pattern = pattern or SkipPattern.baseline(config.n_layer, config.n_head)
@@ -281,18 +284,3 @@ class GPT(nn.Module):
         from sla_ablate.model import checkpoint
 
         return checkpoint.load(cls, Path(folder))
-
-    def generate(
-        self,
-        tokens: Tensor | list[Tensor],
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-        stop_token: int | None = None,
-    ) -> Tensor | list[Tensor]:
-        """Continue sequences of tokens; see `sla_ablate.model.generate.generate`."""
-        from sla_ablate.model.generate import generate
-
-        return generate(self, tokens, max_new_tokens, temperature, top_k, top_p, generator, stop_token)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
-from sla_ablate.model.gpt import GPT
+if TYPE_CHECKING:
+    from sla_ablate.model.gpt import GPT
 
 
 @contextmanager
