@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sla_ablate.errors import InputError, unknown
 
@@ -69,7 +69,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    parser = _Parser(prog="sla-ablate train", add_help=False, allow_abbrev=False)
+    parser = _Parser("train", add_help=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
@@ -104,7 +104,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _retry(arguments: list[str]) -> int:
-    parser = _Parser(prog="sla-ablate retry", allow_abbrev=False)
+    parser = _Parser("retry")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("overrides", nargs="*", help="Hydra's own: hydra/launcher=NAME, hydra.launcher.KEY=VALUE")
     options = parser.parse_intermixed_args(arguments)
@@ -116,7 +116,7 @@ def _retry(arguments: list[str]) -> int:
 
 
 def _status(arguments: list[str]) -> int:
-    parser = _Parser(prog="sla-ablate status", allow_abbrev=False)
+    parser = _Parser("status")
     parser.add_argument("sweep", type=Path, nargs="?", help="folder of a sweep (default: all under runs/)")
     parser.add_argument("--watch", action="store_true", help="again every two seconds, until nothing is ahead")
     parser.add_argument("--json", action="store_true")
@@ -139,7 +139,7 @@ def _train_help() -> int:
 
 
 def _report(arguments: list[str]) -> int:
-    parser = _Parser(prog="sla-ablate report")
+    parser = _Parser("report")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/report)")
     options = parser.parse_args(arguments)
@@ -163,7 +163,7 @@ def _prepare(overrides: list[str]) -> int:
 
 
 def _patterns(arguments: list[str]) -> int:
-    parser = _Parser(prog="sla-ablate patterns", allow_abbrev=False)
+    parser = _Parser("patterns")
     parser.add_argument("overrides", nargs="*", help="as of train; without a pattern: the whole family")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the pattern as an SVG picture")
     options, flags = parser.parse_known_intermixed_args(arguments)
@@ -188,7 +188,7 @@ def _patterns(arguments: list[str]) -> int:
 
 
 def _generate(arguments: list[str]) -> int:
-    parser = _Parser(prog="sla-ablate generate", allow_abbrev=False)
+    parser = _Parser("generate")
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/demo/baseline-s0-1a2b3c4d")
     parser.add_argument("prompt", nargs="?", default="", help="text to continue (default: the start of a document)")
     parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="stops before at end of text")
@@ -218,14 +218,14 @@ def _generate(arguments: list[str]) -> int:
 
 
 def _export(arguments: list[str]) -> int:
-    parser = _Parser(prog="sla-ablate export")
+    parser = _Parser("export")
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/demo/baseline-s0-1a2b3c4d")
     parser.add_argument("out", type=Path, help="folder to write to")
     options = parser.parse_args(arguments)
     try:
         from sla_ablate.hf import export
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed; pip install 'sla-ablate[hf]'") from None
+        raise InputError(f"{error.name} is not installed; run: pip install {error.name}") from None
 
     export(options.run, options.out)
     print(options.out)
@@ -248,7 +248,10 @@ def _reject_flags(overrides: list[str], allowed: str) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line."""
+    """Takes options by their full names only, and tells what is wrong in one line."""
+
+    def __init__(self, command: str, **options: Any) -> None:
+        super().__init__(prog=f"sla-ablate {command}", allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message)

@@ -41,26 +41,28 @@ class Costs:
 def n_parameters(config: GPTConfig) -> int:
     """Parameters of a model; the output layer's are the token embeddings."""
     C, L = config.n_embd, config.n_layer
-    biases = 1 if config.bias else 0
-    matrices = L * 12 * C * C
+    biases = int(config.bias)
     vectors = L * (9 * biases * C + 2 * C * (1 + biases)) + C * (1 + biases)
     positions = config.block_size if config.positions == "learned" else 0
-    return matrices + vectors + (config.vocab_size + positions) * C
+    return _in_matrices(config) + vectors + (config.vocab_size + positions) * C
+
+
+def _in_matrices(config: GPTConfig) -> int:
+    """Weights of the layers' linear maps: 4 C² of attention and 8 C² of the MLP each."""
+    return config.n_layer * 12 * config.n_embd**2
 
 
 def costs(config: GPTConfig, pattern: SkipPattern) -> Costs:
     """The costs of `config` under `pattern`."""
     C, L, V = config.n_embd, config.n_layer, config.vocab_size
-    biases = 1 if config.bias else 0
-    matrices = L * 12 * C * C
     parameters = n_parameters(config)
     read = int(pattern.keys_read.sum() + pattern.values_read.sum()) * config.head_size
     unread = L * 2 * C - read  # rows of c_attn, each C wide
     mean_keys = (config.block_size + 1) / 2
-    forward = 2 * (matrices - unread * C + V * C) + L * 2 * 2 * mean_keys * C
+    forward = 2 * (_in_matrices(config) - unread * C + V * C) + L * 2 * 2 * mean_keys * C
     return Costs(
         parameters=parameters,
-        parameters_read=parameters - unread * (C + biases),
+        parameters_read=parameters - unread * (C + config.bias),
         forward_flops_per_token=forward,
         training_flops_per_token=3 * forward,
         kv_cache_bytes_per_token=read * CACHE_BYTES_PER_NUMBER,

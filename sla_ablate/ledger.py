@@ -107,20 +107,6 @@ def _new_record(config: RunConfig, identity: Identity) -> Record:
     }
 
 
-def run_folders(sweep: Path) -> list[Path]:
-    """The run folders of a sweep, by run id.
-
-    Raises:
-        InputError: there are none.
-    """
-    found = sorted(path.parent for path in sweep.glob("*/record.json"))
-    if not found:
-        near = sorted(path.name for path in sweep.parent.glob("*") if path.is_dir() and path != sweep)
-        hint = f"; beside it there are: {', '.join(near)}" if near else ""
-        raise InputError(f"{sweep} holds no runs{hint}")
-    return found
-
-
 def state(folder: Path, record: Record | None) -> str:
     """The state of a run, from its record and from whether the process that wrote it still lives."""
     if record is None:

@@ -50,6 +50,20 @@ def run_folder(config: RunConfig, identity: Identity) -> Path:
     return Path(config.output) / config.sweep / identity.run_id
 
 
+def run_folders(sweep: Path) -> list[Path]:
+    """The run folders of a sweep, by run id.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = sorted(path.parent for path in sweep.glob("*/record.json"))
+    if not found:
+        near = sorted(path.name for path in sweep.parent.glob("*") if path.is_dir() and path != sweep)
+        hint = f"; beside it there are: {', '.join(near)}" if near else ""
+        raise InputError(f"{sweep} holds no runs{hint}")
+    return found
+
+
 def identify(config: RunConfig, data_digest: str) -> Identity:
     """The identity of a run on data with this digest (`TokenShards.digest`)."""
     pattern = config.skip_pattern()
@@ -116,11 +130,7 @@ def read_records(sweep: Path) -> list[Record]:
     Raises:
         InputError: the folder has none.
     """
-    records = [read_record(path.parent) for path in sorted(sweep.glob("*/record.json"))]
-    if not records:
-        near = sorted(path.name for path in sweep.parent.glob("*") if path.is_dir() and path != sweep)
-        hint = f"; beside it there are: {', '.join(near)}" if near else ""
-        raise InputError(f"{sweep} holds no run records{hint}")
+    records = [read_record(folder) for folder in run_folders(sweep)]
     return [record for record in records if record is not None]
 
 

@@ -57,6 +57,11 @@ def in_data_worker(worker: int) -> None:
     """Have a process that reads batches leave signals to the training process, and end with it (on Linux)."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent(signal.SIGKILL)
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Have the system send this process a signal when its parent ends, however that ends (on Linux)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(_PR_SET_PDEATHSIG, number)

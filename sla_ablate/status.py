@@ -12,6 +12,7 @@ from pathlib import Path
 from sla_ablate import ledger
 from sla_ablate.errors import InputError
 from sla_ablate.ledger import Cell
+from sla_ablate.runs import run_folders
 
 _WATCH_SECONDS = 2.0
 _CLEAR = "\x1b[H\x1b[2J"
@@ -28,14 +29,14 @@ def show(sweep: Path | None, watch: bool, as_json: bool) -> None:
 
 
 def _sweep(sweep: Path, as_json: bool) -> tuple[str, bool]:
-    cells = [ledger.cell(folder) for folder in ledger.run_folders(sweep)]
+    cells = [ledger.cell(folder) for folder in run_folders(sweep)]
     text = json.dumps([_as_dict(cell) for cell in cells], indent=1) if as_json else table(cells)
     return text, _ahead(cells)
 
 
 def _sweeps(output: Path, as_json: bool) -> tuple[str, bool]:
     sweeps = {
-        path.name: [ledger.cell(folder) for folder in ledger.run_folders(path)]
+        path.name: [ledger.cell(folder) for folder in run_folders(path)]
         for path in sorted({record.parents[1] for record in output.glob("*/*/record.json")})
     }
     if not sweeps:

@@ -29,8 +29,8 @@ import sla_ablate
 from sla_ablate.config import RunConfig
 from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.ledger import check_folder, run_folders
-from sla_ablate.runs import identify, read_config, read_summary, run_folder
+from sla_ablate.ledger import check_folder
+from sla_ablate.runs import identify, read_config, read_summary, run_folder, run_folders
 
 OPTIONAL_GROUPS = ("experiment", "scale")
 LAUNCHERS = {"local": "joblib", "joblib": "joblib"}
@@ -306,7 +306,7 @@ class _OverrideChecker:
         for value in _values(override):
             extra = LAUNCHERS.get(value)
             if extra and importlib.util.find_spec(extra) is None:
-                raise InputError(f"hydra/launcher={value} needs an extra; run: pip install 'sla-ablate[{extra}]'")
+                raise InputError(f"hydra/launcher={value} needs an extra; run: pip install hydra-{extra}-launcher")
             if value not in options:
                 raise unknown("hydra/launcher", value, sorted(set(options)))
 

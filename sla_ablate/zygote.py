@@ -9,7 +9,6 @@ then asks its run to stop (on Linux; elsewhere the run is finished).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import importlib
@@ -23,7 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from sla_ablate.signals import end_with_parent
 
 
 class LostError(Exception):
@@ -131,9 +130,7 @@ def _serve(connection: socket.socket) -> str:
 
 def _end_with(parent: int) -> None:
     """Get SIGTERM when the parent process ends, however it ends."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
 

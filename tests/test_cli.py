@@ -179,7 +179,7 @@ def test_report_of_nothing_is_one_line(sla):
     (sla.folder / "runs" / "mine").mkdir(parents=True)
     done = sla("report", "runs/min")
     assert done.returncode == 2
-    assert done.stderr == "sla-ablate: runs/min holds no run records; beside it there are: mine\n"
+    assert done.stderr == "sla-ablate: runs/min holds no runs; beside it there are: mine\n"
 
 
 def test_prepare_tells_what_it_made(sla):

@@ -15,7 +15,16 @@ import pytest
 from sla_ablate import launch, ledger, status
 from sla_ablate.config import ModelConfig, OptimConfig, RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.runs import claim, identify, read_config, read_record, read_summary, run_folder, write_record
+from sla_ablate.runs import (
+    claim,
+    identify,
+    read_config,
+    read_record,
+    read_summary,
+    run_folder,
+    run_folders,
+    write_record,
+)
 
 STUB = Path(__file__).parent / "stub"
 
@@ -176,7 +185,7 @@ def sla(tmp_path, small_corpus):
         return process.returncode, output
 
     run.start = start
-    run.cells = lambda: [ledger.cell(folder) for folder in ledger.run_folders(tmp_path / "runs" / "s")]
+    run.cells = lambda: [ledger.cell(folder) for folder in run_folders(tmp_path / "runs" / "s")]
     run.states = lambda: [(cell.state, cell.attempt) for cell in run.cells()]
     return run
 

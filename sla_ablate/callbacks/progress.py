@@ -10,6 +10,7 @@ import torch
 
 from sla_ablate.callbacks.metrics import Metrics
 from sla_ablate.callbacks.usage import Usage
+from sla_ablate.ledger import duration
 
 
 class Progress(L.Callback):
@@ -88,5 +89,5 @@ class Progress(L.Callback):
             left = now / step * (trainer.max_steps - step)
             self.say(
                 f"step {step}/{trainer.max_steps}  loss {loss:.3f}  {tokens_per_second:,.0f} tokens/s  "
-                f"{int(left) // 60}:{int(left) % 60:02d} left"
+                f"{duration(left)} left"
             )
