@@ -280,7 +280,7 @@ def shards(corpus):
 
 
 def bits_per_byte(model, shards, rolling):
-    result = document_nll(model, shards, rolling)
+    result = document_nll(model, shards, rolling=rolling)
     return sum(result["nll"]) / math.log(2) / sum(result["bytes"])
 
 

@@ -83,18 +83,23 @@ class TrainingBatches(Dataset[torch.Tensor]):
 class DocumentWindows:
     """Validation windows in which every document token is a target exactly once.
 
-    A document is scored as end of text followed by its tokens, in non-overlapping windows of at most
-    `block_size` targets. The first input of its first window is end of text, that of a later window the
-    last token of the window before. The end of text after a document is not scored. Windows are sorted by
-    length, longest first, so that batches need little padding.
+    A document is scored as end of text followed by its tokens, in windows of at most `block_size` inputs. Its
+    first window starts from end of text and scores all its targets, each later one starts `stride` tokens after
+    the one before and scores those that are new: a token beyond the first window is scored given the last
+    `block_size - stride + 1` to `block_size` tokens before it. The end of text after a document is not scored.
+    Windows are sorted by length, longest first, so that batches need little padding.
 
     Args:
         tokens: the shard, [N].
         documents: `TokenShards.documents` of that shard; `start` and `tokens` are used.
         end_of_text: the id that starts a document, also the input on padding.
         block_size: context length in tokens.
+        stride: tokens from one window to the next, 1 to `block_size`; None: `block_size`, windows do not overlap.
         rolling: fill up the last of a document's windows, if it has several, with the tokens before it, which are
             read and not scored: the windows of lm-evaluation-harness's `loglikelihood_rolling`.
+
+    Raises:
+        InputError: the stride is out of range.
     """
 
     def __init__(
@@ -103,15 +108,22 @@ class DocumentWindows:
         documents: pd.DataFrame,
         end_of_text: int,
         block_size: int,
+        stride: int | None = None,
         rolling: bool = False,
     ) -> None:
+        stride = block_size if stride is None else stride
+        if not 1 <= stride <= block_size:
+            raise InputError(f"stride {stride} is out of range; choose 1 to {block_size}, the context length")
+        overlap = block_size - stride
         n_tokens = documents["tokens"].to_numpy(np.int64)
-        n_windows = -(-n_tokens // block_size)
+        n_windows = np.maximum(-(-(n_tokens - overlap) // stride), n_tokens > 0)
         document = np.repeat(np.arange(len(n_tokens)), n_windows)
         window = np.arange(len(document)) - np.repeat(n_windows.cumsum() - n_windows, n_windows)
-        scored = np.minimum(n_tokens[document] - window * block_size, block_size)
-        context = np.where(rolling & (window > 0), block_size - scored, 0)
-        start = documents["start"].to_numpy(np.int64)[document] + window * block_size - context
+        later = window > 0
+        first_scored = np.where(later, overlap + window * stride, 0)
+        scored = np.minimum(n_tokens[document] - first_scored, np.where(later, stride, block_size))
+        context = np.where(later, block_size - scored if rolling else overlap, 0)
+        start = documents["start"].to_numpy(np.int64)[document] + first_scored - context
         length = context + scored
         order = np.argsort(-length, kind="stable")
         self._tokens = tokens

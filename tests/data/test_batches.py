@@ -86,55 +86,87 @@ def shard(documents):
     return tokens, pd.DataFrame({"tokens": sizes, "start": starts})
 
 
-@settings(max_examples=50)
+@st.composite
+def windowings(draw):
+    """Block size and stride."""
+    block_size = draw(st.integers(1, 8))
+    return block_size, draw(st.integers(1, block_size))
+
+
+@settings(max_examples=100, deadline=None)
 @given(
-    documents=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=23), min_size=1, max_size=6),
-    block_size=st.integers(1, 8),
+    sizes=st.lists(st.integers(0, 23), min_size=1, max_size=6),
+    windowing=windowings(),
     batch_size=st.integers(1, 5),
 )
-def test_every_token_is_scored_once_with_its_own_context(documents, block_size, batch_size):
-    # Independent recount: cut each document with plain lists.
-    expected = Counter()
+def test_every_token_is_scored_once_with_its_own_context(sizes, windowing, batch_size):
+    block_size, stride = windowing
+    numbers = iter(range(1, 1000))  # every token is another
+    documents = [[next(numbers) for _ in range(size)] for size in sizes]
+    # Independent recount, token by token: the window that first reaches it starts at a multiple of the stride.
+    expected = {}
     for d, document in enumerate(documents):
         text = [EOT, *document]
-        for first in range(0, len(document), block_size):
-            targets = document[first : first + block_size]
-            expected[d, tuple(text[first : first + len(targets)]), tuple(targets)] += 1
+        for i, token in enumerate(document, start=1):
+            start = next(s for s in range(0, len(text), stride) if s + block_size >= i)
+            expected[token] = d, text[start:i]
 
-    found = Counter()
-    windows = DocumentWindows(*shard(documents), EOT, block_size)
+    found = {}
     lengths = []
+    windows = DocumentWindows(*shard(documents), EOT, block_size, stride)
     for inputs, targets, document in windows.batches(batch_size):
         assert inputs.dtype == targets.dtype == document.dtype == torch.int64
         assert inputs.shape == targets.shape and len(document) == len(inputs) <= batch_size
         for row_inputs, row_targets, d in zip(inputs.tolist(), targets.tolist(), document.tolist(), strict=True):
-            n = sum(target != -100 for target in row_targets)
-            assert row_targets[n:] == [-100] * (len(row_targets) - n)
+            for i, token in enumerate(row_targets):
+                if token != -100:
+                    assert token not in found
+                    found[token] = d, row_inputs[: i + 1]
+            n = max(i for i, token in enumerate(row_targets) if token != -100) + 1
             assert row_inputs[n:] == [EOT] * (len(row_inputs) - n)
-            found[d, tuple(row_inputs[:n]), tuple(row_targets[:n])] += 1
             lengths.append(n)
         assert inputs.shape[1] == max(lengths[-len(inputs) :])
     assert found == expected
+    assert all(
+        len(context) in range(block_size - stride + 1, block_size + 1) or context[0] == EOT
+        for _, context in found.values()
+    )
     assert lengths == sorted(lengths, reverse=True)
-    assert sum(lengths) == sum(map(len, documents))
     assert len(windows) == len(lengths)
+
+
+def test_windows_do_not_overlap_by_default():
+    documents = [[1, 2, 3, 4, 5, 6, 7]]
+    default, separate = (DocumentWindows(*shard(documents), EOT, 3, stride) for stride in (None, 3))
+    ((inputs, targets, _),) = default.batches(9)
+    assert inputs.tolist() == [[EOT, 1, 2], [3, 4, 5], [6, EOT, EOT]]
+    assert targets.tolist() == [[1, 2, 3], [4, 5, 6], [7, -100, -100]]
+    assert all(torch.equal(a, b) for a, b in zip(*(next(w.batches(9)) for w in (default, separate)), strict=True))
+
+
+@pytest.mark.parametrize("stride", [-1, 0, 9])
+def test_an_impossible_stride_is_refused(stride):
+    with pytest.raises(InputError, match=f"stride {stride} is out of range; choose 1 to 8"):
+        DocumentWindows(*shard([[1, 2]]), EOT, 8, stride)
 
 
 @settings(max_examples=50, deadline=None)
 @given(
     documents=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=23), min_size=1, max_size=6),
-    block_size=st.integers(1, 8),
+    windowing=windowings(),
     batch_size=st.integers(1, 5),
 )
-def test_rolling_windows_are_those_of_lm_evaluation_harness(documents, block_size, batch_size):
+def test_rolling_windows_are_those_of_lm_evaluation_harness(documents, windowing, batch_size):
     lm_eval = pytest.importorskip("lm_eval.utils")
+    block_size, stride = windowing
     expected = Counter()
     for d, document in enumerate(documents):
-        for inputs, scored in lm_eval.get_rolling_token_windows(document, EOT, block_size, context_len=1):
+        context_len = block_size - stride + 1
+        for inputs, scored in lm_eval.get_rolling_token_windows(document, EOT, block_size, context_len):
             expected[d, tuple(inputs), tuple(scored)] += 1
 
     found = Counter()
-    windows = DocumentWindows(*shard(documents), EOT, block_size, rolling=True)
+    windows = DocumentWindows(*shard(documents), EOT, block_size, stride, rolling=True)
     for inputs, targets, document in windows.batches(batch_size):
         for row_inputs, row_targets, d in zip(inputs.tolist(), targets.tolist(), document.tolist(), strict=True):
             scored = [i for i, target in enumerate(row_targets) if target != -100]
