@@ -17,9 +17,7 @@ from sla_ablate.model.gpt import GPT
 TOKENS_PER_BATCH = 8192
 
 
-def document_nll(
-    model: GPT, shards: TokenShards, stride: int | None = None, rolling: bool = False
-) -> dict[str, Any]:
+def document_nll(model: GPT, shards: TokenShards, stride: int | None = None, rolling: bool = False) -> dict[str, Any]:
     """Score the whole validation split in float32, whatever precision the model was trained in.
 
     Each document is scored by itself, in windows of the model's block size, the first of which starts from the
@@ -56,7 +54,7 @@ def document_nll(
 
 
 def window_nll(model: GPT, windows: DocumentWindows) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of windows: the nll of every target in nats [B, T], float64 and 0 where not scored; document [B]."""
+    """Yield the nll of a batch of windows, float64 [B, T] in nats, 0 where nothing is scored; and `document` [B]."""
     device = model.wte.weight.device
     with evaluating(model):
         for inputs, targets, document in windows.batches(max(1, TOKENS_PER_BATCH // model.config.block_size)):

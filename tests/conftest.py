@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sla_ablate.config import DataConfig
+from sla_ablate.data.shards import TokenShards, prepare
+
 ORACLES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))
 
 
@@ -26,3 +29,13 @@ def small_corpus(tmp_path_factory) -> Path:
     lines = (json.dumps({"id": f"doc{i}", "text": " ".join(rng.choice(words, size=400))}) for i in range(40))
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def short_shards(tmp_path_factory) -> TokenShards:
+    """Byte tokens of fifty documents, 1 to 40 bytes long."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("short")
+    lines = (json.dumps({"id": f"doc{i}", "text": "".join(rng.choice(list("abcd "), 1 + i % 40))}) for i in range(50))
+    (folder / "short.jsonl").write_text("\n".join(lines) + "\n")
+    return prepare(DataConfig(str(folder / "short.jsonl"), tokenizer="bytes", cache=str(folder)), log=lambda line: None)

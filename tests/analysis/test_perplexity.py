@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from analysis.perplexity import Totals
+from analysis.perplexity import Totals, perplexity_record
 from sla_ablate.errors import InputError
 
 
@@ -33,11 +33,34 @@ def test_uniform_bytes_cost_eight_bits():
     assert totals.bits_per_byte == pytest.approx(8, rel=1e-12)
 
 
-def test_bits_per_byte_and_word_perplexity_use_their_own_counts():
+def test_rates_use_their_own_counts():
     totals = Totals.of(validation([4 * math.log(2)], [4], [16], [2]))
     assert totals.perplexity == pytest.approx(2)
     assert totals.bits_per_byte == pytest.approx(0.25)
+    assert totals.byte_perplexity == pytest.approx(2**0.25)
     assert totals.word_perplexity == pytest.approx(4)
+
+
+def test_rates_of_common_names_are_those_of_lm_evaluation_harness():
+    theirs = pytest.importorskip("lm_eval.api.metrics")
+    nll, bytes, words = [310.5, 17.25, 88.0], [400, 21, 130], [70, 3, 25]
+    totals = Totals.of(validation(nll, [100, 5, 30], bytes, words))
+    by_byte, by_word = ([(-a, b) for a, b in zip(nll, counts, strict=True)] for counts in (bytes, words))
+    assert totals.byte_perplexity == pytest.approx(theirs.weighted_perplexity(by_byte), rel=1e-12)
+    assert totals.bits_per_byte == pytest.approx(theirs.bits_per_byte(by_byte), rel=1e-12)
+    assert totals.word_perplexity == pytest.approx(theirs.weighted_perplexity(by_word), rel=1e-12)
+
+
+def test_the_record_says_how_the_text_was_cut(record):
+    assert perplexity_record(record(nats=2.0)["results"]["validation"]) == {
+        "nats_per_token": 2.0,
+        "perplexity": pytest.approx(math.exp(2)),
+        "word_perplexity": pytest.approx(math.exp(4)),
+        "byte_perplexity": pytest.approx(math.exp(0.5)),
+        "bits_per_byte": pytest.approx(0.5 / math.log(2)),
+        **{"tokens": 100, "bytes": 400, "words": 50},
+        **{"context_length": 256, "stride": 256, "start_token": "<|endoftext|>"},
+    }
 
 
 def test_a_text_of_one_long_word_overflows_to_infinity():
@@ -48,6 +71,7 @@ def test_a_text_without_words_or_bytes_has_no_such_rate():
     totals = Totals.of(validation([1.0], [1], [0], [0]))
     assert math.isnan(totals.word_perplexity)
     assert math.isnan(totals.bits_per_byte)
+    assert math.isnan(totals.byte_perplexity)
 
 
 def test_no_tokens_is_an_input_error():
