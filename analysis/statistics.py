@@ -1,12 +1,13 @@
 """Uncertainty of a difference between two models.
 
 Two kinds, never mixed: training noise, seen over runs paired by seed (`paired_interval`,
-`paired_p_value`), and test-set noise, seen over documents (`document_bootstrap`).
+`paired_p_value`, `pairs_needed`), and test-set noise, seen over documents (`document_bootstrap`).
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from sla_ablate.errors import InputError
+
+POWER = 0.8
+"""The chance of resolving a difference that `pairs_needed` asks for, the customary one (Cohen 1988)."""
+MOST_PAIRS = 10_000
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,27 @@ def paired_p_value(differences: ArrayLike) -> float:
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
+def pairs_needed(differences: ArrayLike) -> float:
+    """Seed pairs it takes to resolve a difference like the mean of `differences` [n], spread as they are.
+
+    The smallest n at which the two-sided paired t test at level .05 has power `POWER` if the true mean and standard
+    deviation are those observed (ddof 1). t² is then F(1, n - 1) with noncentrality n · (mean / s)². Infinite beyond
+    `MOST_PAIRS`; NaN for fewer than two differences, or where one is not finite.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.size < 2 or not np.isfinite(values).all():
+        return math.nan
+    mean, std = values.mean(), values.std(ddof=1)
+    if std == 0:
+        return 2 if mean else math.inf
+
+    def power(n: int) -> float:
+        return float(stats.ncf.sf(stats.f.ppf(0.95, 1, n - 1), 1, n - 1, n * (mean / std) ** 2))
+
+    n = bisect_left(range(MOST_PAIRS + 1), POWER, lo=2, key=power)
+    return n if n <= MOST_PAIRS else math.inf
+
+
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Holm's step-down adjustment of `p_values` [m], in the given order (Holm 1979).
 
@@ -107,8 +133,8 @@ def document_bootstrap(
         return np.asarray(nll.sum(axis=axis) / tokens.sum(axis=axis))
 
     mean = float(per_token(a - b, t))
-    if a.size == 1:
-        return Interval(mean, math.nan, math.nan, 1)
+    if a.size == 1 or not math.isfinite(mean):  # a diverged model has no interval either
+        return Interval(mean, math.nan, math.nan, a.size)
     interval = stats.bootstrap(
         (a - b, t),
         per_token,

@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics import Interval, document_bootstrap, holm, paired_interval, paired_p_value
+from analysis.statistics import Interval, document_bootstrap, holm, paired_interval, paired_p_value, pairs_needed
 from sla_ablate.errors import InputError
 
 DIFFERENCES = [0.02, 0.05, -0.01, 0.03]
+
+
+def by_chance(share, trials):
+    """`share` as it comes out of so many trials: within three binomial standard errors."""
+    return pytest.approx(share, abs=3 * math.sqrt(share * (1 - share) / trials))
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
@@ -24,12 +29,11 @@ def test_interval_from_the_textbook_table():
     assert (interval.low, interval.high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
 
 
-@pytest.mark.parametrize("n", [3, 5])
+@pytest.mark.parametrize("n", [3, 5, 10])
 def test_interval_covers_as_often_as_it_says(n):
     samples = np.random.default_rng(0).normal(0.3, 1, size=(4000, n))
     intervals = [paired_interval(sample) for sample in samples]
-    coverage = np.mean([i.low <= 0.3 <= i.high for i in intervals])
-    assert coverage == pytest.approx(0.95, abs=0.011)  # three standard errors
+    assert np.mean([i.low <= 0.3 <= i.high for i in intervals]) == by_chance(0.95, 4000)
 
 
 def test_one_difference_has_no_bounds():
@@ -83,10 +87,44 @@ def test_holm_does_not_count_a_test_that_was_not_made():
     assert holm([]).size == 0
 
 
-def test_holm_keeps_the_family_wise_error():
-    p = np.random.default_rng(0).uniform(size=(2000, 5))
-    rejected = np.mean([(holm(row) <= 0.05).any() for row in p])
-    assert rejected == pytest.approx(0.05, abs=0.015)  # uncorrected: .23
+@pytest.mark.parametrize("true", [5, 3, 1])
+def test_holm_keeps_the_family_wise_error(true):
+    """Of five independent tests `true` have nothing to find; the rate of any false finding is known exactly."""
+    p = np.random.default_rng(0).uniform(size=(4000, 5))
+    p[:, true:] = 1e-9
+    rejected = np.mean([(holm(row)[:true] <= 0.05).any() for row in p])
+    assert rejected == by_chance(1 - (1 - 0.05 / true) ** true, 4000)  # at most .05; uncorrected up to .23
+
+
+def differences_of(effect):
+    """Two differences with this mean and standard deviation 1."""
+    return [effect - 0.5**0.5, effect + 0.5**0.5]
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (-0.5, 34), (0.8, 15), (1.0, 10)])
+def test_pairs_needed_from_the_tables_of_power(effect, n):
+    assert pairs_needed(differences_of(effect)) == n
+    assert pairs_needed(1e-3 * np.array(differences_of(effect))) == n
+
+
+@pytest.mark.parametrize("effect", [0.7, 1.5])
+def test_pairs_needed_are_enough_and_one_less_is_not(effect):
+    n = pairs_needed(differences_of(effect))
+    rng = np.random.default_rng(0)
+    for size, enough in ((n, True), (n - 1, False)):
+        found = stats.ttest_1samp(rng.normal(effect, 1, (100_000, size)), 0, axis=1).pvalue <= 0.05
+        assert (found.mean() >= 0.8) is np.bool_(enough)
+
+
+def test_pairs_needed_at_the_ends():
+    assert pairs_needed([0.3, 0.3, 0.3]) == 2
+    assert pairs_needed([1e9, 1e9 + 1]) == 2
+    assert pairs_needed([0.0, 0.0]) == math.inf
+    assert pairs_needed([1.0, -1.0]) == math.inf
+    assert 9_000 < pairs_needed(differences_of(0.0285)) <= 10_000
+    assert pairs_needed(differences_of(0.0279)) == math.inf
+    for nothing in ([], [0.1], [0.1, math.nan]):
+        assert math.isnan(pairs_needed(nothing))
 
 
 def documents(rng, n=60, shift=0.02):
@@ -123,9 +161,10 @@ def test_bootstrap_resamples_losses_with_their_tokens():
 
 
 def test_bootstrap_covers():
+    """As often as it says, within chance, at a hundred documents of uneven length."""
     rng = np.random.default_rng(4)
-    intervals = [document_bootstrap(*documents(rng), resamples=200) for _ in range(200)]
-    assert 0.88 <= np.mean([i.low <= 0.02 <= i.high for i in intervals]) <= 0.98
+    intervals = [document_bootstrap(*documents(rng, n=100), resamples=400) for _ in range(400)]
+    assert np.mean([i.low <= 0.02 <= i.high for i in intervals]) == by_chance(0.95, 400)
 
 
 def test_bootstrap_is_a_function_of_its_seed():
@@ -134,8 +173,9 @@ def test_bootstrap_is_a_function_of_its_seed():
     assert document_bootstrap(*data, seed=7) != document_bootstrap(*data, seed=8)
 
 
-def test_bootstrap_of_one_document_has_no_bounds():
+def test_bootstrap_of_one_document_or_of_a_diverged_model_has_no_bounds():
     assert not document_bootstrap([3.0], [2.0], [10]).exists
+    assert not document_bootstrap([3.0, math.nan, 1.0], [2.0, 1.0, 1.0], [10, 10, 10]).exists
 
 
 @pytest.mark.parametrize("data", [([], [], []), ([1.0, 2.0], [1.0], [1, 1])])
