@@ -11,7 +11,16 @@ from typing import Any
 import pandas as pd
 
 from analysis.perplexity import Totals
-from analysis.statistics import Interval, holm, paired_interval, paired_p_value
+from analysis.statistics import (
+    MOST_PAIRS,
+    POWER,
+    Interval,
+    document_bootstrap,
+    holm,
+    paired_interval,
+    paired_p_value,
+    pairs_needed,
+)
 
 Record = Mapping[str, Any]
 """One run's `record.json`."""
@@ -20,14 +29,14 @@ BASELINE = "baseline"
 """Label of the pattern without skips, the one all others are compared with."""
 
 METRICS = ("nats_per_token", "perplexity", "bits_per_byte")
-COSTS = ("parameters", "training_flops_per_token", "kv_cache_bytes_per_token")
+COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
 RUN_COLUMNS = (
     *("run_id", "setting", "pairing", "pattern", "seed", *METRICS, "word_perplexity", *COSTS),
     *("tokens", "tokens_per_second", "seconds", "precision"),
 )
 COMPARISON_COLUMNS = (
     *("setting", "pattern", "runs", *(f"{metric}_{part}" for metric in METRICS for part in ("mean", "std"))),
-    *("delta", "delta_low", "delta_high", "pairs", "p_holm", *COSTS),
+    *("delta", "delta_low", "delta_high", "pairs", "p_holm", "pairs_needed", *COSTS),
 )
 
 
@@ -62,7 +71,7 @@ def comparison_table(records: Sequence[Record]) -> pd.DataFrame:
     Rows: settings in given order; in each the baseline, then the others by mean loss. `_mean` and `_std`
     (ddof 1) are over a pattern's runs. `delta` is the mean of `seed_differences`, in nats per token, with
     its 95 % t-interval over `pairs` seed pairs; `p_holm` the paired t test's p, Holm-adjusted over the
-    patterns of the setting. What too few runs leave undefined is NaN.
+    patterns of the setting; `pairs_needed` as in `analysis.statistics`. What too few runs leave undefined is NaN.
     """
     differences = seed_differences(records)
     rows = []
@@ -83,6 +92,7 @@ def comparison_table(records: Sequence[Record]) -> pd.DataFrame:
                 "delta_high": interval.high,
                 "pairs": interval.n,
                 "p_holm": paired_p_value(delta),
+                "pairs_needed": pairs_needed(delta),
                 **{cost: runs[cost].iloc[0] for cost in COSTS},
             }
         )
@@ -164,7 +174,7 @@ def _section(records: Sequence[Record]) -> list[str]:
     table = comparison_table(records)
     blocks = []
     if len(table):
-        blocks = [_body(table), _legend(table, _done(records)), *_remarks(table)]
+        blocks = [_body(table), _legend(table, _done(records)), *_remarks(table, _done(records))]
     else:
         blocks = ["No run is done."]
     if states := count_states(records):
@@ -184,6 +194,7 @@ def _body(table: pd.DataFrame) -> str:
             "Pairs": table["pairs"].map(str).mask(table["pattern"] == BASELINE, "–"),
             "p (Holm)": table["p_holm"].map(_p),
             "Parameters ↓": table["parameters"].map("{:,}".format),
+            "Parameters read ↓": table["parameters_read"].map("{:,}".format),
             "Training MFLOPs/token ↓": (table["training_flops_per_token"] / 1e6).map("{:,.2f}".format),
             "KV-cache bytes/token ↓": table["kv_cache_bytes_per_token"].map("{:,}".format),
         }
@@ -243,21 +254,47 @@ def _legend(table: pd.DataFrame, records: Sequence[Record]) -> str:
     return legend
 
 
-def _remarks(table: pd.DataFrame) -> list[str]:
+def _remarks(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
     """What must be said about the differences of this table."""
     others = table[table["pattern"] != BASELINE]
     if BASELINE not in set(table["pattern"]):
         return ["No baseline run is done in this setting: there is nothing to take differences to."]
     remarks = []
-    if any(_unresolved(row) for _, row in others.iterrows()):
+    if needed := [f"{_needed(row)} for {row['pattern']}" for _, row in others.iterrows() if _unresolved(row)]:
         remarks.append(
             "† The interval includes 0: these seeds do not resolve the sign of the difference,"
             " which is not evidence that there is none."
+            f" Seed pairs it would take to resolve the observed Δ with power {POWER}, were its mean and spread the true"
+            f" ones: {'; '.join(needed)}. From few pairs these numbers are themselves very uncertain."
         )
     if len(lacking := others[others["pairs"] < 2]):
         whose = "any difference" if len(lacking) == len(others) else "; ".join(lacking["pattern"])
-        remarks.append(f"No interval exists for {whose}: it takes at least 2 seed pairs.")
+        remark = f"No interval exists for {whose}: it takes at least 2 seed pairs."
+        single = {pattern: _over_documents(records, pattern) for pattern in others.loc[others["pairs"] == 1, "pattern"]}
+        noise = [f"{p} [{i.low:+.4f}, {i.high:+.4f}]" for p, i in single.items() if i.exists]
+        if noise:
+            remark += (
+                f" Test-set noise alone, without the noise of training: {'; '.join(noise)}"
+                " (Δ of the one pair, 95 % paired bootstrap over documents)."
+            )
+        remarks.append(remark)
     return remarks
+
+
+def _needed(row: pd.Series) -> str:
+    n = row["pairs_needed"]
+    return f"about {n:,.0f}" if math.isfinite(n) else f"over {MOST_PAIRS:,}"
+
+
+def _over_documents(records: Sequence[Record], pattern: str) -> Interval:
+    """The difference of a pattern's only seed pair, with its interval over resampled documents."""
+    runs = {(record["pattern"]["label"], record["pairing"]): record["results"]["validation"] for record in records}
+    ((ours, baseline),) = (
+        (ours, runs[BASELINE, pairing])
+        for (label, pairing), ours in runs.items()
+        if label == pattern and (BASELINE, pairing) in runs
+    )
+    return document_bootstrap(ours["nll"], baseline["nll"], ours["tokens"])
 
 
 def _unique(values: Iterable[object]) -> str:

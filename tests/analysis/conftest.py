@@ -33,7 +33,8 @@ def make_record(pattern="baseline", seed=0, nats=2.0, *, setting="s1", state="do
         },
         "environment": {"precision": "bf16-mixed", "threads": 1, "cpu": "made up"},
         "cost": {
-            "parameters": 1_234_567 - skip,
+            "parameters": 1_234_567,
+            "parameters_read": 1_234_567 - skip,
             "forward_flops_per_token": 2e6,
             "training_flops_per_token": 6e6,
             "kv_cache_bytes_per_token": 4096 - 1024 * skip,

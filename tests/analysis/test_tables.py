@@ -72,6 +72,7 @@ def test_comparison_numbers(sweep):
     assert (row["delta_low"], row["delta_high"]) == pytest.approx((expected.low, expected.high))
     assert row["p_holm"] == pytest.approx(2 * test.pvalue)  # the smaller of two
     assert (row["runs"], row["pairs"]) == (3, 3)
+    assert row["pairs_needed"] == 3  # 0.0533 by a standard deviation of 0.0058
 
 
 def test_baseline_first_then_by_mean_within_the_settings_as_given(record):
@@ -108,7 +109,8 @@ def test_markdown_cells(sweep):
     assert table["worse"][DELTA] == "+0.0533 [+0.0390, +0.0677]"
     assert table["unresolved"][DELTA] == "-0.0033 [-0.0320, +0.0254] †"
     assert table["baseline"][DELTA] == "–"
-    assert table["worse"]["Parameters ↓"] == "1,234,566"
+    assert table["worse"]["Parameters ↓"] == "1,234,567"
+    assert table["worse"]["Parameters read ↓"] == "1,234,566"
     assert table["worse"]["Training MFLOPs/token ↓"] == "6.00"
     assert table["worse"]["KV-cache bytes/token ↓"] == "3,072"
 
@@ -129,6 +131,7 @@ def test_the_legend_says_how_it_was_measured(sweep):
         "trained in bf16-mixed, scored in float32",
         "95 % t-intervals over these seed-paired differences",
         "† The interval includes 0",
+        "to resolve the observed Δ with power 0.8, were its mean and spread the true ones: about 97 for unresolved.",
     ):
         assert part in text
     assert "Not in the table" not in text
@@ -144,6 +147,8 @@ def test_one_pair_has_no_interval(record):
     assert rows(text)["skip"][DELTA] == "+0.5000 (no interval)"
     assert rows(text)["skip"]["p (Holm)"] == "–"
     assert "No interval exists for any difference" in text
+    # Of three documents, one draw in 27 is thrice the first (+1.0 a token) and one thrice the last: both beyond 2.5 %.
+    assert "Test-set noise alone, without the noise of training: skip [+0.4167, +1.0000]" in text
     assert "t-interval" not in text
     assert "n = 1 seed;" in text
     assert "nan" not in text
@@ -152,6 +157,7 @@ def test_one_pair_has_no_interval(record):
 def test_a_pattern_short_of_pairs_is_named(sweep, record):
     text = render_markdown([*sweep, record("late", 0, 2.5)])
     assert "No interval exists for late:" in text
+    assert "training: late [+0.4167, +1.0000]" in text
     assert "n seeds as in column Runs" in text
     assert "95 % t-intervals" in text
 
