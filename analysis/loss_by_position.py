@@ -1,4 +1,4 @@
-"""Loss by position in the context, and what the model in_contexts from a long context."""
+"""Loss by position in the context, and what the model learns from a long one."""
 
 from __future__ import annotations
 

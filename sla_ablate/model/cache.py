@@ -30,11 +30,9 @@ class KVCache:
         self.capacity = capacity
         self.padding = padding
         # Keys and values side by side, so that a token's are stored by one copy.
-        self._n_keys: list[int] = model.keys_kept.sum(1).tolist()
-        n_values: list[int] = model.values_kept.sum(1).tolist()
         self.layers = [
-            weight.new_empty(batch_size, sum(kept), capacity, head_size)
-            for kept in zip(self._n_keys, n_values, strict=True)
+            weight.new_empty(batch_size, n, capacity, head_size)
+            for n in (model.keys_kept.sum(1) + model.values_kept.sum(1)).tolist()
         ]
         """[B, kept keys + kept values, capacity, head_size] of each layer."""
 
@@ -43,21 +41,21 @@ class KVCache:
         """Bytes of all keys and values."""
         return sum(layer.nbytes for layer in self.layers)
 
-    def store(self, layer: int, keys_and_values: Tensor) -> tuple[Tensor, Tensor]:
+    def store(self, layer: int, keys_and_values: Tensor) -> Tensor:
         """Add a layer's keys and values of the next T tokens, [B, kept keys + kept values, T, head_size].
 
-        Returns all of its keys and all of its values so far, which carry no gradient.
+        Returns all of them so far, [B, kept keys + kept values, length, head_size], without gradient.
 
         Raises:
             InputError: they do not fit.
         """
-        length = self.length + keys_and_values.shape[2]
+        T = keys_and_values.shape[2]
+        length = self.length + T
         if length > self.capacity:
             raise InputError(f"{length} tokens do not fit into a KV cache for {self.capacity}")
-        self.layers[layer][:, :, self.length : length] = keys_and_values.detach()
-        both = self.layers[layer][:, :, :length].to(keys_and_values.dtype)  # another one under autocast
-        n_keys = self._n_keys[layer]
-        return both[:, :n_keys], both[:, n_keys:]
+        # `narrow`, since an index calls several operations: much of a decoding step, whose tensors are small.
+        self.layers[layer].narrow(2, self.length, T).copy_(keys_and_values.detach())
+        return self.layers[layer].narrow(2, 0, length).to(keys_and_values.dtype)  # another one under autocast
 
     def positions(self, T: int) -> Tensor:
         """Positions of the next T tokens: [T], or [B, T] with padding."""

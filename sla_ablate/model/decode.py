@@ -30,13 +30,14 @@ FEWEST_TOKENS_TO_PACK = 32
 
 
 class Stretch(NamedTuple):
-    """Consecutive heads whose keys, and whose values, are consecutive heads of one layer."""
+    """Consecutive heads whose keys, and whose values, lie side by side in what one layer has cached."""
 
-    heads: slice
+    head: int
+    n_heads: int
     key_layer: int
-    keys: slice
+    key: int
     value_layer: int
-    values: slice
+    value: int
 
 
 class Layer(NamedTuple):
@@ -70,12 +71,13 @@ class Decoder:
             return MatVec(weight, bias) if pack else lambda x: linear(x, weight, bias)
 
         self.model = model
+        n_keys = model.keys_kept.sum(1).tolist()
         self.layers = [
             Layer(
                 block.ln_1,
                 product(*block.attn.qkv_parameters()),
                 sum(block.attn.rows.heads[:2]),
-                stretches(block.attn),
+                stretches(block.attn, n_keys),
                 product(block.attn.c_proj.weight, block.attn.c_proj.bias),
                 block.ln_2,
                 product(block.mlp.c_fc.weight, block.mlp.c_fc.bias),
@@ -98,23 +100,22 @@ class Decoder:
         else:
             cos, sin = rotations(positions, d, config.rotary_base, x.dtype)
             cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
-        stored: list[tuple[Tensor, Tensor]] = []  # keys and values of the layers so far
+        stored: list[Tensor] = []  # keys and values of the layers so far
         for number, layer in enumerate(self.layers):
             qkv = layer.qkv(norm(layer.ln_1, x)).view(B, -1, 1, d)
             if config.positions == "rotary":
                 turned, v = qkv.tensor_split((layer.n_turned,), dim=1)
                 qkv = torch.cat([rotate(turned, cos, sin), v], dim=1)
-            q = qkv[:, : config.n_head]
-            keys, values = cache.store(number, qkv[:, config.n_head :])
+            both = cache.store(number, qkv.narrow(1, config.n_head, qkv.shape[1] - config.n_head))
             if self.widen:
-                q, keys, values = q.float(), keys.float(), values.float()
-            stored.append((keys, values))
+                qkv, both = qkv.float(), both.float()
+            stored.append(both)
             y = []
-            for stretch in layer.stretches:
-                k, v = stored[stretch.key_layer][0][:, stretch.keys], stored[stretch.value_layer][1][:, stretch.values]
-                y.append(F.scaled_dot_product_attention(q[:, stretch.heads], k, v, mask))
-            x = x + layer.attn_proj((y[0] if len(y) == 1 else torch.cat(y, dim=1)).view(B, C).to(x.dtype))
-            x = x + layer.down(F.gelu(layer.up(norm(layer.ln_2, x)), approximate="tanh"))
+            for head, n, key_layer, key, value_layer, value in layer.stretches:
+                k, v = stored[key_layer].narrow(1, key, n), stored[value_layer].narrow(1, value, n)
+                y.append(F.scaled_dot_product_attention(qkv.narrow(1, head, n), k, v, mask))
+            x += layer.attn_proj((y[0] if len(y) == 1 else torch.cat(y, dim=1)).view(B, C).to(x.dtype))
+            x += layer.down(F.gelu(layer.up(norm(layer.ln_2, x)), approximate="tanh"))
         cache.length += 1
         return self.output(norm(model.ln_f, x))
 
@@ -124,8 +125,11 @@ def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
     return torch.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
 
 
-def stretches(attention: Attention) -> list[Stretch]:
-    """A layer's heads, cut where their keys or values are no longer consecutive ones of the same layer."""
+def stretches(attention: Attention, n_keys: list[int]) -> list[Stretch]:
+    """A layer's heads, cut where their keys or values are no longer consecutive ones of the same layer.
+
+    In what a layer has cached the values come after its `n_keys[layer]` keys.
+    """
     keys, values = attention.key_sources.places, attention.value_sources.places
     follows = [
         all(b == (a[0], a[1] + 1) for a, b in ((keys[h - 1], keys[h]), (values[h - 1], values[h])))
@@ -133,10 +137,6 @@ def stretches(attention: Attention) -> list[Stretch]:
     ]
     edges = [0, *(h for h, same in enumerate(follows, 1) if not same), len(keys)]
     return [
-        Stretch(
-            slice(a, b),
-            keys[a][0], slice(keys[a][1], keys[a][1] + b - a),
-            values[a][0], slice(values[a][1], values[a][1] + b - a),
-        )
+        Stretch(a, b - a, *keys[a], value_layer := values[a][0], n_keys[value_layer] + values[a][1])
         for a, b in pairwise(edges)
-    ]  # fmt: skip
+    ]

@@ -96,7 +96,7 @@ class Attention(nn.Module):
         if context.rotations:
             q, k = rotate(q, *context.rotations), rotate(k, *context.rotations)
         if context.cache:
-            k, v = context.cache.store(self.layer, torch.cat([k, v], dim=1))
+            k, v = context.cache.store(self.layer, torch.cat([k, v], dim=1)).split(self.rows.heads[1:], dim=1)
         # One copy for all layers that read them, rather than one for each in its attention call.
         k = k.contiguous() if self.keys_shared else k
         v = v.contiguous() if self.values_shared else v

@@ -29,7 +29,7 @@ class MatVec:
         columns = in_features + (bias is not None)  # the bias is a column whose weight is always 1
         strip = STRIP_BYTES // weight.element_size()
         n_strips = -(-self.out_features // strip)
-        self._strips = weight.new_zeros(n_strips * columns, strip)
+        self._strips = weight.new_empty(n_strips * columns, strip)
         strips = self._strips.view(n_strips, columns, strip)
         _fill(strips[:, :in_features], weight)
         if bias is not None:
@@ -55,7 +55,8 @@ class MatVec:
         sums: Tensor = torch.embedding_bag(
             self._strips, self._rows, self._starts, per_sample_weights=self._flat_weights
         )[0]
-        return sums.view(1, -1)[:, : self.out_features]
+        row = sums.view(1, -1)
+        return row if row.shape[1] == self.out_features else row[:, : self.out_features]
 
 
 def _fill(strips: Tensor, matrix: Tensor) -> None:
@@ -66,3 +67,4 @@ def _fill(strips: Tensor, matrix: Tensor) -> None:
     strips[:whole] = matrix[: whole * strip].view(whole, strip, columns).transpose(1, 2)
     if whole < len(strips):
         strips[whole, :, : rows - whole * strip] = matrix[whole * strip :].T
+        strips[whole, :, rows - whole * strip :] = 0
