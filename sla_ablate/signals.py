@@ -13,7 +13,7 @@ from types import FrameType
 INTERRUPTED = 75
 """Exit code of a run that a signal ended: nothing is wrong, the same command goes on (EX_TEMPFAIL in sysexits.h)."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # the last is Slurm's usual one, --signal=USR1@60
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)  # the last two: Slurm's and submitit's
 ECHO_SECONDS = 1.0
 """A terminal, `timeout` and Slurm signal every process of a job, some twice: within this time it is one signal."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from sla_ablate import stop
-from sla_ablate.config import LimitsConfig
+from sla_ablate.config import LimitsConfig, RunConfig
+from sla_ablate.devices import Device, borrow
 from sla_ablate.runs import Record, claim, read_config, read_record, read_summary, write_record
 from sla_ablate.signals import INTERRUPTED
 from sla_ablate.zygote import LostError, Zygote
@@ -40,14 +41,16 @@ def carry_out(folder: Path) -> None:
             _say(folder, "its folder was removed before it ran")
         elif record["state"] == "done":
             _say(folder, "already done")
-        elif not stop.received:
-            _attempt(folder, record, lock)
+        else:
+            config = read_config(folder)
+            with borrow(config.trainer.accelerator, lambda: bool(stop.received)) as device:
+                if device is not None and not stop.received:
+                    _attempt(folder, config, record, lock, device)
     if stop.received:
         stop.follow()
 
 
-def _attempt(folder: Path, record: Record, lock: int) -> None:
-    config = read_config(folder)
+def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device: Device) -> None:
     for leftover in ("log_tail", "traceback"):
         record.pop(leftover, None)
     record |= {"state": "running", "attempt": record["attempt"] + 1, "error": None}
@@ -55,7 +58,7 @@ def _attempt(folder: Path, record: Record, lock: int) -> None:
     with (folder / "run.log").open("a+b") as log:
         start = log.seek(0, os.SEEK_END)
         try:
-            exit_code, reason = _run(_zygote(config.trainer.threads), folder, config.limits, log.fileno(), lock)
+            exit_code, reason = _run(_zygote(config.trainer.threads), folder, config.limits, log.fileno(), lock, device)
         except LostError as lost:
             _zygote.cache_clear()
             exit_code, reason = INTERRUPTED, "" if stop.received else str(lost)
@@ -87,9 +90,9 @@ def _zygote(threads: int) -> Zygote:
     return Zygote(WORKER, PRELOADED, environment)
 
 
-def _run(zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int) -> tuple[int, str]:
+def _run(zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int, device: Device) -> tuple[int, str]:
     """The exit code of the run's process, and why it was ended if a limit was the reason."""
-    zygote.start(str(folder.absolute()), stderr=log, held=lock)
+    zygote.start(str(folder.absolute()), device.environment, stderr=log, held=[lock, *device.locks])
     steps = [] if limits.minutes is None else [(60 * limits.minutes + s, number) for s, number in _ESCALATION]
     reason, passed_on = "", 0
     while (exit_code := zygote.wait(_POLL_SECONDS)) is None:

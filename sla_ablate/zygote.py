@@ -12,6 +12,7 @@ import contextlib
 import faulthandler
 import gc
 import importlib
+import json
 import os
 import selectors
 import signal
@@ -59,11 +60,11 @@ class Zygote:
         """Since the last run began; 0 before."""
         return 0.0 if self.run is None else time.monotonic() - self._began
 
-    def start(self, argument: str, stderr: int, held: int) -> None:
-        """Ask for `main([argument])`. It keeps the descriptor `held` open as long as it lives."""
+    def start(self, argument: str, environment: Mapping[str, str], stderr: int, held: Sequence[int]) -> None:
+        """Ask for `main([argument])` with variables of its own. It keeps the descriptors `held` open while it lives."""
         self.run = None
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `wait` will tell
-            socket.send_fds(self._socket, [argument.encode()], [stderr, held])
+            socket.send_fds(self._socket, [json.dumps([argument, environment]).encode()], [stderr, *held])
 
     def wait(self, seconds: float) -> int | None:
         """The exit code of the run, negative for a signal; None if there is none within so many seconds.
@@ -105,18 +106,20 @@ class Zygote:
 def _serve(connection: socket.socket) -> str:
     """Fork for every request: returns the argument in the child, and never in the parent."""
     while True:
-        argument, descriptors, _, _ = socket.recv_fds(connection, 65536, 2)
-        if not argument:
+        request, descriptors, _, _ = socket.recv_fds(connection, 65536, 8)
+        if not request:
             os._exit(0)
         parent = os.getpid()
         run = os.fork()
         if run == 0:
             connection.close()
-            stderr, _held = descriptors  # as long as this process lives
+            stderr, *_held = descriptors  # as long as this process lives
             os.dup2(stderr, sys.stderr.fileno())
             os.close(stderr)
             _end_with(parent)
-            return argument.decode()
+            argument, environment = json.loads(request)
+            os.environ.update(environment)
+            return str(argument)
         for descriptor in descriptors:
             os.close(descriptor)
         with contextlib.suppress(ProcessLookupError):
@@ -138,6 +141,8 @@ def _end_with(parent: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Entry point of the zygote, and in its children of a run."""
     descriptor, parent, *names = arguments
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # Slurm signals every process of a job; the supervisor and the run answer
     _end_with(int(parent))
     module, *_ = [importlib.import_module(name) for name in names]
     gc.collect()

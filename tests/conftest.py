@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sla_ablate import ledger
 from sla_ablate.config import DataConfig
 from sla_ablate.data.shards import TokenShards, prepare
+from sla_ablate.runs import run_folders
 
+STUB = Path(__file__).parent / "stub"
 ORACLES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))
 
 
@@ -39,3 +45,30 @@ def short_shards(tmp_path_factory) -> TokenShards:
     lines = (json.dumps({"id": f"doc{i}", "text": "".join(rng.choice(list("abcd "), 1 + i % 40))}) for i in range(50))
     (folder / "short.jsonl").write_text("\n".join(lines) + "\n")
     return prepare(DataConfig(str(folder / "short.jsonl"), tokenizer="bytes", cache=str(folder)), log=lambda line: None)
+
+
+@pytest.fixture
+def sla(tmp_path, small_corpus):
+    """Starts `sla-ablate train` or another command on two by two stub runs of sweep `s`."""
+    overrides = [
+        "-m", "pattern=baseline,sla_near", "seed=0,1", "sweep=s", "model.block_size=16", "data.tokenizer=bytes",
+        f"data.path={small_corpus}", f"data.cache={small_corpus.parent / 'cache'}",
+    ]  # fmt: skip
+
+    def start(*arguments, code="done()", **environment):
+        command = [arguments[0], *(overrides if arguments[0] == "train" else []), *arguments[1:]]
+        return subprocess.Popen(
+            [sys.executable, "-m", "sla_ablate", *command], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(STUB), "SLA_STUB": code, **environment},
+            start_new_session=True,
+        )  # fmt: skip
+
+    def run(*arguments, **options):
+        process = start(*arguments, **options)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    run.start = start
+    run.cells = lambda: [ledger.cell(folder) for folder in run_folders(tmp_path / "runs" / "s")]
+    run.states = lambda: [(cell.state, cell.attempt) for cell in run.cells()]
+    return run

@@ -22,11 +22,8 @@ from sla_ablate.runs import (
     read_record,
     read_summary,
     run_folder,
-    run_folders,
     write_record,
 )
-
-STUB = Path(__file__).parent / "stub"
 
 
 @pytest.fixture
@@ -161,33 +158,6 @@ def test_slurm_is_asked_for_another_turn_by_its_own_signals_only(tmp_path, monke
     assert capfd.readouterr().out == ""
     launch._requeue(signal.SIGUSR1)
     assert capfd.readouterr().out == "requeue 42\njob 42 is queued again\n"
-
-
-@pytest.fixture
-def sla(tmp_path, small_corpus):
-    """Starts `sla-ablate train` or another command on two by two stub runs of sweep `s`."""
-    overrides = [
-        "-m", "pattern=baseline,sla_near", "seed=0,1", "sweep=s", "model.block_size=16", "data.tokenizer=bytes",
-        f"data.path={small_corpus}", f"data.cache={small_corpus.parent / 'cache'}",
-    ]  # fmt: skip
-
-    def start(*arguments, code="done()"):
-        command = [arguments[0], *(overrides if arguments[0] == "train" else []), *arguments[1:]]
-        return subprocess.Popen(
-            [sys.executable, "-m", "sla_ablate", *command], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(STUB), "SLA_STUB": code},
-            start_new_session=True,
-        )  # fmt: skip
-
-    def run(*arguments, **code):
-        process = start(*arguments, **code)
-        output, _ = process.communicate(timeout=120)
-        return process.returncode, output
-
-    run.start = start
-    run.cells = lambda: [ledger.cell(folder) for folder in run_folders(tmp_path / "runs" / "s")]
-    run.states = lambda: [(cell.state, cell.attempt) for cell in run.cells()]
-    return run
 
 
 def test_a_sweep_is_shown_sharded_repeated_widened_and_retried(sla, tmp_path):

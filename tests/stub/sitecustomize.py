@@ -15,8 +15,8 @@ def main(arguments):
     folder = Path(arguments[0])
     record = read_record(folder)
 
-    def done():
-        result = {"documents": ["a"], "tokens": [2], "nll": [1.5 + record["seed"]]}
+    def done(nll=None):
+        result = {"documents": ["a"], "tokens": [2], "nll": [1.5 + record["seed"] if nll is None else nll]}
         ending = {"state": "done", "cost": {"tokens_per_second": 10.0}, "results": {"validation": result}}
         write_record(folder, record | ending)
 
