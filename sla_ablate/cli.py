@@ -33,6 +33,7 @@ examples:
   sla-ablate train experiment=demo hydra/launcher=local
   sla-ablate train -m pattern=baseline,sla pattern.distance=1,3,5 seed=0,1 sweep=distance
   sla-ablate train data.path='corpus/*.jsonl.zst' model=nano pattern=sla
+  sla-ablate train experiment=tune hydra.sweeper.n_trials=30
   sla-ablate status runs/distance
   sla-ablate report runs/distance
   sla-ablate patterns model=gpt2 pattern=sla pattern.distance=9 --svg sla.svg
@@ -83,6 +84,14 @@ def _train(arguments: list[str]) -> int:
     from sla_ablate import ledger, sweep
 
     plan = sweep.plan(options.overrides, options.multirun)
+    if plan.space is not None:
+        if options.list or count > 1:
+            raise InputError(
+                "--list and --shard need runs that are known before; hydra/sweeper=optuna chooses them later"
+            )
+        from sla_ablate.tune import tune
+
+        return tune(plan.space, plan.hydra)
     runs = plan.runs[index - 1 :: count]
     if options.list:
         from sla_ablate import status

@@ -15,6 +15,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
+from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from sla_ablate import ledger, stop
@@ -41,14 +42,15 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     for run in runs:
         ledger.enter(run.config, run.data_digest)
     stop.listen()
+    failure = None
     try:
         if todo:
             _launch([run.folder for run in todo], hydra)
     except KeyboardInterrupt:
         pass
-    except Exception:
+    except Exception as error:
         if not stop.received:  # else a process of the launcher's that had not begun to listen yet
-            raise
+            failure = error
     after = _states(runs)
     for run, state in zip(runs, after, strict=True):
         if state == "failed" and (record := read_summary(run.folder)):
@@ -57,6 +59,8 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     if stop.received:
         _requeue(stop.received[0])
         return 130
+    if failure is not None:
+        raise failure
     return 0 if set(after) <= {"done", "running"} else 1
 
 
@@ -72,7 +76,11 @@ def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
     callbacks = Callbacks(hydra)
     callbacks.on_multirun_start(config=hydra, config_name="config")
     context = HydraContext(config_loader=_Composed(), callbacks=callbacks)  # type: ignore[arg-type]
-    launcher = Plugins.instance().instantiate_launcher(context, _run_cell, hydra)
+    if hydra.hydra.launcher._target_.startswith("sla_ablate."):  # for Hydra, plugins are in its own namespace only
+        launcher = instantiate(hydra.hydra.launcher)
+        launcher.setup(hydra_context=context, task_function=_run_cell, config=hydra)
+    else:
+        launcher = Plugins.instance().instantiate_launcher(context, _run_cell, hydra)
     for job in launcher.launch([[str(folder.absolute())] for folder in folders], initial_job_idx=0):
         _ = job.return_value  # raises what a job raised, which no failed run does
     callbacks.on_multirun_end(config=hydra, config_name="config")

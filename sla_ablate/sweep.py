@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -28,13 +29,24 @@ from omegaconf.errors import OmegaConfBaseException
 import sla_ablate
 from sla_ablate.config import RunConfig
 from sla_ablate.data.shards import TokenShards, prepare
+from sla_ablate.devices import visible_devices
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.ledger import check_folder
 from sla_ablate.runs import identify, read_config, read_summary, run_folder, run_folders
 
+if TYPE_CHECKING:
+    from sla_ablate.search_space import SearchSpace  # imports Optuna
+
 OPTIONAL_GROUPS = ("experiment", "scale")
-LAUNCHERS = {"local": "joblib", "joblib": "joblib"}
-"""Launchers that need an extra of the package: its name, and of the Hydra plugin hydra_<name>_launcher."""
+EXTRAS = {
+    ("hydra/launcher", "local"): ("hydra-joblib-launcher", "joblib"),
+    ("hydra/launcher", "joblib"): ("hydra-joblib-launcher", "joblib"),
+    ("hydra/launcher", "slurm"): ("hydra-submitit-launcher", "slurm"),
+    ("hydra/launcher", "slurm_local"): ("hydra-submitit-launcher", "slurm"),
+    ("hydra/launcher", "ray"): ("ray", "ray"),
+    ("hydra/sweeper", "optuna"): ("optuna", "optuna"),
+}
+"""What a choice needs that may not be installed: its distribution, and the extra of this package that brings it."""
 
 
 def data_root() -> Path:
@@ -44,8 +56,10 @@ def data_root() -> Path:
     return installed if installed.is_dir() else package.parent
 
 
-def parallel_runs(threads: int) -> int:
-    """How many runs of so many threads the cores of this process can hold at a time."""
+def parallel_runs(threads: int, accelerator: str) -> int:
+    """How many runs go at a time on this machine: one a GPU, or without GPUs as many as the cores have threads for."""
+    if devices := visible_devices(accelerator):
+        return len(devices)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // threads)
 
@@ -79,6 +93,8 @@ class Plan:
     """Runs asked for; more than there are where a pattern ignores an option that was swept."""
     hydra: DictConfig
     """Composed for the whole: how runs are launched."""
+    space: SearchSpace | None = None
+    """Where Optuna chooses the runs: from what. `runs` are then its corners."""
 
 
 def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
@@ -87,9 +103,21 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
     Raises:
         InputError: some override or value cannot be used; one line a fault.
     """
-    hydra, configs = _compose(overrides, multirun)
+    hydra, configs, space = _compose(overrides, multirun)
     runs = {run.folder: run for run in _checked(configs)}
-    return Plan(list(runs.values()), len(configs), hydra)
+    return Plan(list(runs.values()), len(configs), hydra, space)
+
+
+def check_cell(overrides: Sequence[str]) -> Run:
+    """Compose and check one run of a multirun.
+
+    Raises:
+        InputError: it is not possible.
+    """
+    with _Composer() as compose, _OneLine():
+        configs = _cells(compose, [list(overrides)], _OverrideChecker().groups)
+    (run,) = _checked(configs)
+    return run
 
 
 def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
@@ -109,9 +137,10 @@ def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
     for folder, run in zip(folders, runs, strict=True):
         if record := read_summary(folder):
             check_folder(folder, record, identify(run.config, run.data_digest), run.data_digest)
-    hydra, _ = _compose(overrides, multirun=False)
+    hydra, *_ = _compose(overrides, multirun=False)
     hydra.output, hydra.sweep = configs[0].output, configs[0].sweep
     hydra.trainer.threads = max(run.config.trainer.threads for run in runs)
+    hydra.trainer.accelerator = configs[0].trainer.accelerator
     return Plan(runs, len(runs), hydra)
 
 
@@ -160,8 +189,8 @@ def compose_all(overrides: Sequence[str], multirun: bool = False) -> list[RunCon
     return _compose(overrides, multirun)[1]
 
 
-def _compose(overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, list[RunConfig]]:
-    """Also what all of it has in common."""
+def _compose(overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, list[RunConfig], SearchSpace | None]:
+    """Also what all of it has in common, and from what Optuna is to choose, if it is."""
     with _Composer() as compose, _OneLine():
         checker = _OverrideChecker()
         parsed = _parse(overrides)
@@ -174,12 +203,29 @@ def _compose(overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, list
             for override in parsed:
                 if override.is_sweep_override():
                     raise InputError(f"{override.input_line!r} has several values; add -m to run each of them")
-            return full, [_typed(full)]
+            return full, [_typed(full)], None
         cells = [f"{key}={value}" for key, value in swept.items()] + list(overrides)
         for override in _parse(cells[: len(swept)]):
             checker.check(override)
-        (batch,) = BasicSweeper.split_arguments(_parse(cells), max_batch_size=None)
-        return full, _cells(compose, batch, checker.groups)
+        space = _search_space(full, _parse(cells))
+        if space is not None:
+            batch = space.corners()
+        else:
+            (batch,) = BasicSweeper.split_arguments(_parse(cells), max_batch_size=None)
+        return full, _cells(compose, batch, checker.groups), space
+
+
+def _search_space(full: DictConfig, overrides: Sequence[Override]) -> SearchSpace | None:
+    if full.hydra.runtime.choices["hydra/sweeper"] != "optuna":
+        return None
+    check_installed("hydra/sweeper", "optuna")  # an experiment may have chosen it
+    for name in ("n_trials", "n_jobs"):
+        value = full.hydra.sweeper[name]
+        if not (isinstance(value, int) and value >= 1):
+            raise InputError(f"hydra.sweeper.{name}={value} is not possible; choose 1 or more")
+    from sla_ablate.search_space import SearchSpace
+
+    return SearchSpace.of(overrides)
 
 
 def _cells(
@@ -285,8 +331,8 @@ class _OverrideChecker:
 
     def check(self, override: Override) -> None:
         key = override.key_or_group
-        if key == "hydra/launcher":
-            self._check_launcher(override)
+        if key in ("hydra/launcher", "hydra/sweeper"):
+            self._check_installed(override)
         if key.startswith("hydra"):
             return
         if override.is_delete():
@@ -301,14 +347,31 @@ class _OverrideChecker:
             section = [k for k in self.keys if k.startswith(key.split(".")[0] + ".")]
             raise unknown("option", key, section or [*self.groups, *(k for k in self.keys if "." not in k)])
 
-    def _check_launcher(self, override: Override) -> None:
-        options = self.loader.get_group_options("hydra/launcher", results_filter=ObjectType.CONFIG)
+    def _check_installed(self, override: Override) -> None:
+        group = override.key_or_group
+        options = self.loader.get_group_options(group, results_filter=ObjectType.CONFIG)
         for value in _values(override):
-            extra = LAUNCHERS.get(value)
-            if extra and importlib.util.find_spec(extra) is None:
-                raise InputError(f"hydra/launcher={value} needs an extra; run: pip install hydra-{extra}-launcher")
+            check_installed(group, value)
             if value not in options:
-                raise unknown("hydra/launcher", value, sorted(set(options)))
+                raise unknown(group, value, sorted(set(options)))
+            if value == "slurm" and shutil.which("srun") is None:
+                raise InputError(
+                    "hydra/launcher=slurm needs Slurm, and there is no srun; hydra/launcher=slurm_local does without"
+                )
+
+
+def check_installed(group: str, choice: str) -> None:
+    """Make sure of what a launcher or sweeper needs beside this package.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if needed := EXTRAS.get((group, choice)):
+        distribution, extra = needed
+        try:
+            version(distribution)
+        except PackageNotFoundError:
+            raise InputError(f"{group}={choice} needs {distribution}; run: pip install 'sla-ablate[{extra}]'") from None
 
 
 def _values(override: Override) -> list[Any]:

@@ -1,0 +1,73 @@
+"""What Optuna may choose from, in Hydra's grammar of sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from sla_ablate.errors import InputError
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Overrides of which some are to be chosen."""
+
+    fixed: list[str]
+    chosen: dict[str, BaseDistribution]
+    """By key, as it is written in an override."""
+
+    @classmethod
+    def of(cls, overrides: Sequence[Override]) -> SearchSpace:
+        """From parsed overrides; of two with the same key the later one counts.
+
+        Raises:
+            InputError: there is nothing to choose, or a sweep is of another kind.
+        """
+        chosen = {o.get_key_element(): _distribution(o) for o in overrides if o.is_sweep_override()}
+        if not chosen:
+            raise InputError(
+                "hydra/sweeper=optuna has nothing to choose; add for example 'optim.lr=tag(log,interval(1e-3,1e-2))'"
+            )
+        return cls([str(o.input_line) for o in overrides if not o.is_sweep_override()], chosen)
+
+    def cell(self, values: dict[str, Any]) -> list[str]:
+        """The overrides of one run."""
+        return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
+
+    def corners(self) -> list[list[str]]:
+        """The cells of every combination of categories and of the ends of ranges: what can be checked beforehand."""
+        return [
+            self.cell(dict(zip(self.chosen, ends, strict=True))) for ends in product(*map(_ends, self.chosen.values()))
+        ]
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    sweep: Any = override.value()
+    try:
+        if isinstance(sweep, ChoiceSweep):
+            return CategoricalDistribution(list(override.sweep_string_iterator()))
+        if isinstance(sweep, RangeSweep):
+            values = sorted(sweep.range())
+            return _numbers(values[0], values[-1], log="log" in sweep.tags, step=abs(sweep.step))
+        if isinstance(sweep, IntervalSweep):
+            return _numbers(sweep.start, sweep.end, log="log" in sweep.tags)
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{override.input_line!r} cannot be searched: {error}") from None
+    raise InputError(f"{override.input_line!r} cannot be searched; write a,b,c or range(…) or interval(…)")
+
+
+def _numbers(low: Any, high: Any, **options: Any) -> BaseDistribution:
+    kind = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
+    return kind(low, high, **options)
+
+
+def _ends(distribution: BaseDistribution) -> Sequence[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return (distribution.low, distribution.high)
