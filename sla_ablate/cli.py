@@ -22,6 +22,8 @@ commands:
   status [SWEEP] [--watch] [--json]
                                 how far every run of a sweep is
   retry SWEEP                   carry out what is not done in a sweep: failed, interrupted and waiting runs
+  analyze SWEEP [--tokens N] [--query-rows N] [--jobs N]
+                                measure the heads of every done run, into two tables in SWEEP/analysis
   report SWEEP [--out DIR]      tables (Markdown, CSV) and the figure of a sweep
   prepare OVERRIDES…            tokenize a corpus ahead of time: data=…, data.path=…
   patterns [OVERRIDES…] [--svg FILE]
@@ -35,6 +37,7 @@ examples:
   sla-ablate train data.path='corpus/*.jsonl.zst' model=nano pattern=sla
   sla-ablate train experiment=tune hydra.sweeper.n_trials=30
   sla-ablate status runs/distance
+  sla-ablate analyze runs/distance
   sla-ablate report runs/distance
   sla-ablate patterns model=gpt2 pattern=sla pattern.distance=9 --svg sla.svg
   sla-ablate generate runs/demo/RUN "My fellow Americans" --max-new-tokens 50
@@ -145,6 +148,28 @@ def _train_help() -> int:
     print("--shard I/N carries out every N-th run only, from the I-th on: for N machines with one folder.\n")
     print(sweep.describe(), end="")
     return 0
+
+
+def _analyze(arguments: list[str]) -> int:
+    parser = _Parser("analyze")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
+    parser.add_argument("--tokens", type=int, default=8192, metavar="N", help="of the validation split (default: 8192)")
+    parser.add_argument(
+        "--query-rows",
+        type=int,
+        default=256,
+        metavar="N",
+        help="rows a window from which pairwise divergence is estimated; all, if there are no more (default: 256)",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, on one core each (default: all cores)")
+    options = parser.parse_args(arguments)
+    if options.jobs is not None and options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs} is not possible; choose 1 or more")
+    from analysis.analyze import Effort, analyze
+    from sla_ablate.sweep import parallel_runs
+
+    effort = Effort(options.tokens, options.query_rows)
+    return 0 if analyze(options.sweep, effort, options.jobs or parallel_runs(threads=1)) else 1
 
 
 def _report(arguments: list[str]) -> int:
@@ -288,6 +313,7 @@ COMMANDS = {
     "train": _train,
     "status": _status,
     "retry": _retry,
+    "analyze": _analyze,
     "report": _report,
     "prepare": _prepare,
     "patterns": _patterns,

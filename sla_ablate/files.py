@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -60,3 +61,12 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what processes that were killed while writing left in a folder and below it; none may be writing now."""
     for path in folder.rglob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's contents, which need not fit into memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

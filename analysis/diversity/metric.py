@@ -76,7 +76,10 @@ class HeadMetric(Metric):
 
     full_state_update = False
     shapes: ClassVar[dict[str, str]] = {}
-    """What results have one of: "L" a layer, "LH" a head, "LHH" a pair of heads; the last two get means by role."""
+    """What results have one of: "L" a layer, "LH" a head, "LHH" a pair of heads; the last two get means by role.
+
+    "LLH" is the same head of two layers.
+    """
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()

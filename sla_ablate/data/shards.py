@@ -31,6 +31,7 @@ from sla_ablate.data.tokenizers import (
     token_dtype,
 )
 from sla_ablate.errors import InputError, unknown
+from sla_ablate.files import sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +194,7 @@ def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> No
         "dtype": dtype.name,
         "splits": counts,
         "files": {
-            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())
+            path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())
         },
         "sources": [path.relative_to(corpus_root(config)).as_posix() for path in source_files(config)],
     }
@@ -256,20 +257,12 @@ def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
     if (size := path.stat().st_size) != expected["bytes"]:
         problem = "is truncated" if size < expected["bytes"] else "was altered"
         raise _damaged(path, f"{problem}: it has {size} bytes, not {expected['bytes']}")
-    if _sha256(path) != expected["sha256"]:
+    if sha256(path) != expected["sha256"]:
         raise _damaged(path, "was altered: its sha256 is not the manifest's")
 
 
 def _damaged(path: Path, problem: str) -> InputError:
     return InputError(f"{path} {problem}; delete the folder {path.parent} to have it prepared again")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _fsync(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ class MapSimilarity(PassMetric):
     those rows see: the last columns have few entries, and the very last one is alike in all layers.
     """
 
+    shapes: ClassVar = {"map_similarity": "LLH"}
     cosine: Tensor
     columns: Tensor
 

@@ -1,0 +1,220 @@
+"""Everything that is measured of the runs of a sweep: one file a run, of which the tables of the sweep are made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import analysis
+import sla_ablate
+from analysis.processes import each_in_a_process
+from analysis.tables import count_states, runs_table
+from sla_ablate.errors import InputError
+from sla_ablate.files import remove_unfinished, replacing, sha256
+from sla_ablate.ledger import duration
+from sla_ablate.runs import Record, claim, identify, read_config, read_record, run_folders
+
+CHECKPOINT = "checkpoints"
+RESULT = "analysis.parquet"
+"""In a run's folder: its rows of `heads.parquet`, and as metadata what they depend on."""
+SOURCES = (
+    "analysis/diversity/**/*.py",
+    "analysis/importance.py",
+    "analysis/measure.py",
+    "analysis/perplexity.py",
+    "analysis/tidy.py",
+    "sla_ablate/model/**/*.py",
+    "sla_ablate/patterns/**/*.py",
+)
+"""Code that the values depend on."""
+_METADATA = b"sla_ablate.analysis"
+_TEXT, _INTEGER = pa.string(), pa.int64()
+_SCHEMA = pa.schema(
+    {
+        **{"run": _TEXT, "pattern": _TEXT, "seed": _INTEGER, "setting": _TEXT, "pairing": _TEXT},
+        **{"layer": _INTEGER, "head": _INTEGER, "other_layer": _INTEGER, "other_head": _INTEGER},
+        **{"role": _TEXT, "position": _INTEGER, "metric": _TEXT, "value": pa.float64()},
+    }
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of each run is measured.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    tokens: int
+    """Of the validation split; see `analysis.measure`."""
+    query_rows: int
+    """Rows a window from which pairwise divergence is estimated."""
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise InputError(f"tokens={self.tokens} is not possible; choose 1 or more")
+        if self.query_rows < 2 or self.query_rows % 2:
+            raise InputError(f"query_rows={self.query_rows} is not possible; choose an even number, 2 or more")
+
+
+def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
+    """Measure the done runs of a sweep and write `<sweep>/analysis/heads.parquet` and `runs.parquet`.
+
+    A run whose `analysis.parquet` is up to date is not measured again. On a GPU runs are measured one at a time.
+
+    Args:
+        sweep: its folder.
+        effort: how much is measured.
+        jobs: runs measured at a time, each in a process with one thread.
+
+    Returns:
+        Whether every done run is measured; those that failed are told and left out of `heads.parquet`.
+
+    Raises:
+        InputError: the folder holds no runs, or none of them is done.
+    """
+    records = {folder: record for folder in run_folders(sweep) if (record := read_record(folder))}
+    done = {folder: record for folder, record in records.items() if record["state"] == "done"}
+    left_out = count_states(list(records.values()))
+    if not done:
+        raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {left_out}")
+    todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
+    print(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed", flush=True)
+    if left_out:
+        print(f"left out: {left_out}", flush=True)
+    failed = _measure_all(todo, effort, jobs) if todo else set()
+    measured = {folder: record for folder, record in done.items() if folder not in failed}
+    if measured:
+        _write_tables(sweep / "analysis", measured, list(done.values()))
+    return not failed
+
+
+def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
+    """The runs that could not be measured."""
+    import torch
+
+    if torch.cuda.is_available():
+        jobs = 1
+    failed = set()
+    started = time.monotonic()
+    work = partial(analyze_run, effort=effort)
+    for n, (run, error) in enumerate(each_in_a_process(work, runs, jobs, preload="analysis.measure"), 1):
+        if error:
+            failed.add(run)
+        left = (time.monotonic() - started) / n * (len(runs) - n)
+        what = f"failed: {error}" if error else "analyzed"
+        print(f"{run.name}  {what}; {n}/{len(runs)}, {duration(left)} left", flush=True)
+    return failed
+
+
+def analyze_run(run: Path, effort: Effort) -> None:
+    """Measure one done run and write its `analysis.parquet`.
+
+    Raises:
+        InputError: its model or data cannot be used, or another process works on it.
+    """
+    import torch
+
+    from analysis.measure import measure
+    from sla_ablate.data.shards import prepare
+    from sla_ablate.model.gpt import GPT
+
+    torch.set_num_threads(1)
+    with claim(run) as lock:
+        if lock is None:
+            raise InputError("another process works on it")
+        remove_unfinished(run)
+        record = read_record(run)
+        assert record is not None
+        config = read_config(run)
+        shards = prepare(config.data)
+        if identify(config, shards.digest).setting != record["setting"]:
+            raise InputError(f"{run / 'config.yaml'} names other data, or another model, than the run was trained with")
+        depends_on = _digest(run, record, effort)
+        model = GPT.load(run / CHECKPOINT).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        table, extent = measure(model, shards.validation, **asdict(effort))
+        identity = {"run": record["run_id"], "pattern": record["pattern"]["label"]}
+        table = table.assign(**identity, **{name: record[name] for name in ("seed", "setting", "pairing")})
+        metadata = {"depends_on": depends_on, "extent": {**extent, "version": code_version()}}
+        _write(run / RESULT, table, metadata)
+
+
+def _write(path: Path, table: pd.DataFrame, metadata: Mapping[str, Any]) -> None:
+    arrow = pa.Table.from_pandas(table, _SCHEMA, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, _METADATA: json.dumps(metadata)})
+    with replacing(path) as file:
+        pq.write_table(arrow, file)
+
+
+def _is_current(run: Path, record: Record, effort: Effort) -> bool:
+    try:
+        return bool(_metadata(run)["depends_on"] == _digest(run, record, effort))
+    except (OSError, pa.ArrowInvalid):  # not measured yet, or its model is gone
+        return False
+
+
+def _metadata(run: Path) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads(pq.read_schema(run / RESULT).metadata[_METADATA])
+    return metadata
+
+
+def _digest(run: Path, record: Record, effort: Effort) -> str:
+    """Of all that a run's values depend on; its data are part of its `setting`."""
+    model = [sha256(run / CHECKPOINT / name) for name in ("config.json", "model.safetensors")]
+    parts = [*model, record["setting"], asdict(effort), code_version()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@cache
+def code_version() -> str:
+    """12 hex digits that are others when the code that the values depend on is changed."""
+    roots = [Path(package.__file__).parents[1] for package in (analysis, sla_ablate) if package.__file__]
+    files = {path.relative_to(root): path for root in roots for source in SOURCES for path in root.glob(source)}
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        digest.update(f"{name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Record]) -> None:
+    out.mkdir(exist_ok=True)
+    remove_unfinished(out)
+    schema = pq.read_schema(next(iter(measured)) / RESULT)
+    schema = schema.with_metadata({b"pandas": schema.metadata[b"pandas"]})
+    rows = 0
+    with replacing(out / "heads.parquet") as file, pq.ParquetWriter(file, schema) as writer:
+        for run in measured:
+            table = pq.read_table(run / RESULT)
+            writer.write_table(table)
+            rows += len(table)
+    extents = {record["run_id"]: _metadata(run)["extent"] for run, record in measured.items()}
+    with replacing(out / "runs.parquet") as file:
+        analyzed_runs(done, extents).to_parquet(file, index=False)
+    print(f"{out / 'heads.parquet'}: {rows:,} values\n{out / 'runs.parquet'}: {len(done)} run(s)", flush=True)
+
+
+def analyzed_runs(done: Sequence[Record], extents: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a done run: columns of `runs_table`, then `config.…` and `analysis.…`.
+
+    Args:
+        done: records of done runs.
+        extents: by run id, what was measured; null in the rows of other runs.
+    """
+    configs = pd.json_normalize([{"config": record["config"]} for record in done])
+    lists = [column for column in configs if configs[column].map(lambda value: isinstance(value, list)).any()]
+    measured = (
+        pd.DataFrame(list(map(dict, extents.values())), index=list(extents)).convert_dtypes().add_prefix("analysis.")
+    )
+    measured = measured.reindex([record["run_id"] for record in done]).reset_index(drop=True)
+    return runs_table(done).join([configs.drop(columns=lists), measured])
