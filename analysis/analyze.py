@@ -27,6 +27,8 @@ from sla_ablate.runs import Record, claim, identify, read_config, read_record, r
 CHECKPOINT = "checkpoints"
 RESULT = "analysis.parquet"
 """In a run's folder: its rows of `heads.parquet`, and as metadata what they depend on."""
+PRELOADED = ["analysis.analyze", "analysis.measure", "sla_ablate.data.shards"]
+"""What measuring a run imports."""
 SOURCES = (
     "analysis/diversity/**/*.py",
     "analysis/importance.py",
@@ -109,7 +111,7 @@ def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
     failed = set()
     started = time.monotonic()
     work = partial(analyze_run, effort=effort)
-    for n, (run, error) in enumerate(each_in_a_process(work, runs, jobs, preload="analysis.measure"), 1):
+    for n, (run, error) in enumerate(each_in_a_process(work, runs, jobs, PRELOADED), 1):
         if error:
             failed.add(run)
         left = (time.monotonic() - started) / n * (len(runs) - n)

@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 def each_in_a_process(
-    function: Callable[[T], object], items: Iterable[T], jobs: int, preload: str
+    function: Callable[[T], object], items: Iterable[T], jobs: int, preload: list[str]
 ) -> Iterator[tuple[T, str | None]]:
     """Call `function(item)`, `jobs` at a time; yields each item when it is finished, with what went wrong.
 
-    Processes are forked from one that has imported the module `preload`. They end with this one, however it ends.
+    Processes are forked from one that has imported the modules `preload`. They end with this one, however it ends.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([preload])
+    context.set_forkserver_preload(preload)
     ahead = iter(items)
     running: dict[int, tuple[T, multiprocessing.process.BaseProcess, Connection]] = {}
 

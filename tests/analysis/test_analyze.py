@@ -1,0 +1,367 @@
+"""The analysis of a sweep: values against `measure_heads` and changed models; what is measured again; faults."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis import analyze as module
+from analysis import measure_heads
+from analysis.analyze import Effort, analyze, analyze_run
+from analysis.diversity.roles import skip_heads
+from sla_ablate import GPT, cli, ledger
+from sla_ablate.config import DataConfig, ModelConfig, PatternConfig, RunConfig
+from sla_ablate.data.shards import prepare
+from sla_ablate.errors import InputError
+from sla_ablate.runs import identify, read_record, run_folder, write_record
+from sla_ablate.trained import CHECKPOINT
+
+EFFORT = Effort(tokens=200, query_rows=8)
+IDENTITY = {"run": "run_id", "seed": "seed", "setting": "setting", "pairing": "pairing"}
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_corpus, record) -> Path:
+    """A sweep of three done runs, with weights large enough to matter, and one that waits."""
+    output = tmp_path_factory.mktemp("runs")
+    data = DataConfig(path=str(small_corpus), tokenizer="bytes", cache=str(small_corpus.parent / "cache"))
+    shards = prepare(data, log=lambda line: None)
+    model = ModelConfig(n_layer=3, n_head=3, n_embd=12, block_size=40)
+    for pattern, seed in (("baseline", 0), ("sla", 0), ("sla", 1), ("sla", 2)):
+        config = RunConfig(model, PatternConfig(pattern, distance=1, heads=2), data, seed=seed, output=str(output))
+        ledger.enter(config, shards.digest)
+        if seed == 2:
+            continue
+        run = run_folder(config, identify(config, shards.digest))
+        results = {name: record()[name] for name in ("environment", "cost", "results")}
+        write_record(run, {**read_record(run), **results, "state": "done"})
+        gpt = GPT(config.gpt_config(shards.tokenizer.vocab_size), config.skip_pattern())
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in gpt.parameters():
+                parameter.normal_(std=0.4, generator=generator)
+        gpt.save(run / CHECKPOINT)
+    return output / "default"
+
+
+@pytest.fixture
+def sweep(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "runs" / "sweep"))
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[str]:
+    """Names of the runs that are measured, in this process."""
+    names = []
+
+    def each(function, items, jobs, preload):
+        for run in items:
+            names.append(run.name)
+            function(run)
+            yield run, None
+
+    monkeypatch.setattr(module, "each_in_a_process", each)
+    return names
+
+
+def run_of(sweep: Path, slug: str) -> Path:
+    (run,) = sweep.glob(f"{slug}-*")
+    return run
+
+
+def sample(run: Path, windows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets of evenly spaced windows."""
+    data = json.loads((run / "record.json").read_text())["config"]["data"]
+    tokens = prepare(DataConfig(**data)).validation
+    last = len(tokens) - length - 1
+    rows = [tokens[i * last // (windows - 1) :][: length + 1].astype(np.int64) for i in range(windows)]
+    sample = torch.from_numpy(np.stack(rows))
+    return sample[:, :-1], sample[:, 1:]
+
+
+def array_name(row) -> str:
+    """The name under which `measure_heads` has a row's value."""
+    name, error, _ = row.metric.partition("_error")
+    role = f"_{row.role}" if pd.isna(row.head) and not pd.isna(row.role) else ""
+    return f"{name}{role}{error}{'' if pd.isna(row.position) else '_by_position'}"
+
+
+def test_every_value_of_measure_heads_is_in_the_table_once(sweep):
+    run = run_of(sweep, "sla-d1-h2-s1")
+    analyze_run(run, EFFORT)
+    table = pd.read_parquet(run / "analysis.parquet")
+    model = GPT.load(run / CHECKPOINT).eval()
+    skip = skip_heads(model.pattern)
+    arrays = measure_heads(model, sample(run, windows=5, length=40)[0], n_min=16, query_rows=8)
+    del arrays["is_skip"]
+
+    pairs = {(False, False): "own_own", (False, True): "own_skip", (True, False): "own_skip", (True, True): "skip_skip"}
+    seen = {name: np.full_like(array, np.nan) for name, array in arrays.items()}
+    for row in table[~table["metric"].isin(["importance", "knock_out", "rerouted"])].itertuples():
+        index = () if pd.isna(row.position) else (int(row.position).bit_length() - 1,)
+        here, there = (row.layer, row.head), (row.other_layer, row.other_head)
+        if pd.isna(row.head):
+            index += (row.layer,)
+        elif pd.isna(row.other_head):
+            index += here
+            assert row.role == ("skip" if skip[here] else "own")
+        else:
+            index += (row.layer, row.other_layer, row.head) if row.metric == "map_similarity" else (*here, there[1])
+            assert here[row.metric == "map_similarity"] == there[row.metric == "map_similarity"]
+            assert pd.isna(row.role) if here == there else row.role == pairs[bool(skip[here]), bool(skip[there])]
+        assert np.isnan(seen[array_name(row)][index]), f"{row} comes twice"
+        seen[array_name(row)][index] = row.value
+    for name, array in arrays.items():
+        np.testing.assert_allclose(seen[name], array, rtol=1e-6, atol=1e-12, err_msg=name)
+
+
+def test_knock_out_of_heads_and_of_roles(sweep):
+    run = run_of(sweep, "sla-d1-h2-s0")
+    analyze_run(run, EFFORT)
+    table = pd.read_parquet(run / "analysis.parquet")
+    model = GPT.load(run / CHECKPOINT).eval()
+    tokens, targets = sample(run, windows=5, length=40)
+
+    def change(layer, *heads):
+        with torch.no_grad():
+            base = model(tokens, targets).item()
+            weight = model.h[layer].attn.c_proj.weight
+            kept = weight.clone()
+            for head in heads:
+                weight[:, 4 * head : 4 * head + 4] = 0
+            without = model(tokens, targets).item()
+            weight.copy_(kept)
+        return without - base
+
+    values = table[table["metric"] == "knock_out"].set_index(["layer", "head", "role"])["value"]
+    assert values[1, 0, "skip"] == pytest.approx(change(1, 0), abs=1e-5)
+    assert values[1, 2, "own"] == pytest.approx(change(1, 2), abs=1e-5)
+    assert values[2, pd.NA, "skip"] == pytest.approx(change(2, 0, 1), abs=1e-5)
+    assert values[0, pd.NA, "own"] == pytest.approx(change(0, 0, 1, 2), abs=1e-5)
+    assert len(values) == 3 * 3 + 3 + 2
+    rerouted = table[table["metric"] == "rerouted"]
+    assert set(rerouted["role"]) == {"skip"}
+    assert len(rerouted) == 2 * 2 + 2
+
+
+def test_tables_of_a_sweep(sweep, measured, capsys):
+    assert analyze(sweep, EFFORT, jobs=1)
+    assert (
+        "3 run(s), 0 already analyzed\nleft out: 1 waiting (SLA, distance 1, 2 of 3 heads)\n" in capsys.readouterr().out
+    )
+    heads = pd.read_parquet(sweep / "analysis" / "heads.parquet")
+    runs = pd.read_parquet(sweep / "analysis" / "runs.parquet")
+    records = {run: read_record(sweep / run) for run in measured}
+    assert list(runs["run_id"]) == list(heads["run"].unique()) == measured == sorted(records)
+    for run, rows in heads.groupby("run"):
+        assert list(rows["pattern"].unique()) == [records[run]["pattern"]["label"]]
+        for column, name in IDENTITY.items():
+            assert list(rows[column].unique()) == [records[run][name]]
+        pd.testing.assert_frame_equal(
+            rows.reset_index(drop=True), pd.read_parquet(sweep / run / "analysis.parquet").reset_index(drop=True)
+        )
+    numbers = ["layer", "head", "other_layer", "other_head", "position"]
+    assert {str(heads[name].dtype) for name in numbers} == {"Int64"}
+
+    assert list(runs["config.model.n_layer"]) == [3, 3, 3]
+    assert list(runs["config.pattern.name"]) == ["baseline", "sla", "sla"]
+    assert "config.optim.betas" not in runs
+    first = runs.iloc[0]
+    read = {name.removeprefix("analysis."): first[name] for name in runs if name.startswith("analysis.")}
+    assert re.fullmatch("[0-9a-f]{12}", read.pop("version"))
+    assert read == {
+        "tokens": 200, "knock_out_tokens": 200, "context_length": 40, "n_min": 16, "query_rows": 8,
+    }  # fmt: skip
+
+
+def test_the_examples_of_the_readme(sweep, measured):
+    analyze(sweep, EFFORT, jobs=1)
+    text = (Path(module.__file__).parent / "README.md").read_text()
+    (code,) = re.findall("```python\n(.*?)```", text, re.S)
+    lines = [line.replace("runs/demo", str(sweep)) for line in code.splitlines() if not line.startswith("#")]
+    names = {}
+    exec("\n".join(line for line in lines if not line.startswith("heads.")), names)
+    examples = [eval(line, names) for line in lines if line.startswith("heads.")]
+    assert len(examples) == 5
+    assert all(len(example) and example.notna().all(axis=None) for example in examples)
+
+
+def test_only_what_changed_is_measured_again(sweep, measured, monkeypatch, capsys):
+    analyze(sweep, EFFORT, jobs=1)
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/analysis.parquet")}
+    table = pd.read_parquet(sweep / "analysis" / "heads.parquet")
+    measured.clear()
+
+    assert analyze(sweep, EFFORT, jobs=1)
+    assert "3 run(s), 3 already analyzed" in capsys.readouterr().out
+    assert measured == []
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    pd.testing.assert_frame_equal(pd.read_parquet(sweep / "analysis" / "heads.parquet"), table)
+
+    changed = run_of(sweep, "sla-d1-h2-s0")
+    model = GPT.load(changed / CHECKPOINT)
+    with torch.no_grad():
+        model.h[0].attn.c_attn.weight[0, 0] += 1
+    model.save(changed / CHECKPOINT)
+    analyze(sweep, EFFORT, jobs=1)
+    assert measured == [changed.name]
+    assert not pd.read_parquet(sweep / "analysis" / "heads.parquet").equals(table)
+
+    analyze(sweep, Effort(200, 10), jobs=1)
+    assert len(measured) == 1 + 3
+    monkeypatch.setattr(module, "code_version", lambda: "other code")
+    analyze(sweep, Effort(200, 10), jobs=1)
+    assert len(measured) == 1 + 3 + 3
+
+
+def test_the_code_version_is_that_of_the_code(monkeypatch):
+    before = module.code_version()
+    read = Path.read_bytes
+    changed = Path(module.__file__).parent / "diversity" / "metrics" / "entropy.py"
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path == changed else b""))
+    assert module.code_version.__wrapped__() != before
+
+
+def test_other_data_than_the_run_was_trained_on_are_refused(sweep):
+    run = run_of(sweep, "baseline-s0")
+    record = read_record(run)
+    write_record(run, {**record, "setting": "another"})
+    with pytest.raises(InputError, match="names other data"):
+        analyze_run(run, EFFORT)
+    assert not (run / "analysis.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tokens", "0"], "tokens=0 is not possible; choose 1 or more"),
+        (["--query-rows", "7"], "query_rows=7 is not possible; choose an even number, 2 or more"),
+        (["--jobs", "0"], "--jobs 0 is not possible; choose 1 or more"),
+        ([], "no run of .* is done, so there is nothing to analyze: 1 waiting"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(sweep, options, message, capsys):
+    for run in sweep.iterdir():
+        if not run.name.startswith("sla-d1-h2-s2"):
+            shutil.rmtree(run)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["analyze", str(sweep), *options])
+    assert end.value.code == 2
+    assert re.fullmatch(f"sla-ablate: {message}.*\n", capsys.readouterr().err)
+    assert not (sweep / "analysis").exists()
+
+
+def command(sweep: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "sla_ablate", "analyze", str(sweep), "--tokens", "200", "--query-rows", "8", *options]
+
+
+@pytest.mark.slow
+def test_killed_then_with_a_broken_run_then_whole(sweep, measured):
+    """Real processes: after a kill -9 and a failure the tables are those of an undisturbed analysis."""
+    baseline, broken = run_of(sweep, "baseline-s0"), run_of(sweep, "sla-d1-h2-s0")
+    weights = (broken / CHECKPOINT / "model.safetensors").read_bytes()
+    (broken / CHECKPOINT / "model.safetensors").write_bytes(weights[:-100])
+
+    killed = subprocess.Popen(command(sweep, "--jobs", "1"), stdout=subprocess.DEVNULL)
+    while not (baseline / "analysis.parquet").exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    first = (baseline / "analysis.parquet").stat().st_mtime_ns
+
+    done = subprocess.run(command(sweep), capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    assert re.search(rf"^{broken.name}  failed: .*model.safetensors is no safetensors file", done.stdout, re.M)
+    assert re.search("^3 run.s., [12] already analyzed", done.stdout)
+    runs = pd.read_parquet(sweep / "analysis" / "runs.parquet").set_index("run_id")
+    assert runs["analysis.tokens"].isna().to_dict() == {run: run == broken.name for run in runs.index}
+    assert len(runs) == 3
+    assert broken.name not in set(pd.read_parquet(sweep / "analysis" / "heads.parquet")["run"])
+
+    (broken / CHECKPOINT / "model.safetensors").write_bytes(weights)
+    assert analyze(sweep, EFFORT, jobs=1)
+    assert measured == [broken.name]
+    assert (baseline / "analysis.parquet").stat().st_mtime_ns == first
+    assert not list(sweep.rglob("*.tmp"))
+    after = pd.read_parquet(sweep / "analysis" / "heads.parquet")
+    analyze_run(baseline, EFFORT)
+    undisturbed = pd.read_parquet(baseline / "analysis.parquet")
+    pd.testing.assert_frame_equal(after[after["run"] == baseline.name].reset_index(drop=True), undisturbed)
+
+
+PROCESSES = """\
+import os, signal, sys, time
+from analysis.processes import each_in_a_process
+from sla_ablate.errors import InputError
+
+def work(item):
+    if item == "refused":
+        raise InputError("no such thing")
+    if item == "wrong":
+        raise KeyError("x")
+    if item == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "exits":
+        sys.exit(3)
+    if item == "stays":
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+
+if __name__ == "__main__":
+    for result in each_in_a_process(work, sys.argv[1:], 2, ["json"]):
+        print(*result, sep=": ")
+"""
+
+
+@pytest.fixture
+def script(tmp_path) -> Path:
+    path = tmp_path / "processes.py"
+    path.write_text(PROCESSES)
+    return path
+
+
+def test_no_process_takes_another_along(script):
+    items = ["good", "refused", "dies", "exits", "wrong", "better"]
+    done = subprocess.run([sys.executable, script, *items], capture_output=True, text=True)
+    assert sorted(done.stdout.splitlines()) == [
+        "better: None",
+        "dies: ended by signal 9: Killed",
+        "exits: exit code 3",
+        "good: None",
+        "refused: no such thing",
+        "wrong: KeyError: 'x'",
+    ]
+    assert "KeyError: 'x'" in done.stderr
+    assert done.stderr.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_end_with_the_one_that_started_them(script, number):
+    parent = subprocess.Popen([sys.executable, script, "stays"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    child = int(parent.stdout.readline())
+    parent.send_signal(number)
+    parent.wait(10)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
