@@ -22,9 +22,8 @@ from analysis.tables import count_states, runs_table
 from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished, replacing, sha256
 from sla_ablate.ledger import duration
-from sla_ablate.runs import Record, claim, identify, read_config, read_record, run_folders
+from sla_ablate.runs import CHECKPOINT, Record, claim, identify, read_config, read_record, run_folders
 
-CHECKPOINT = "checkpoints"
 RESULT = "analysis.parquet"
 """In a run's folder: its rows of `heads.parquet`, and as metadata what they depend on."""
 PRELOADED = ["analysis.analyze", "analysis.measure", "sla_ablate.data.shards"]
@@ -33,7 +32,6 @@ SOURCES = (
     "analysis/diversity/**/*.py",
     "analysis/importance.py",
     "analysis/measure.py",
-    "analysis/perplexity.py",
     "analysis/tidy.py",
     "sla_ablate/model/**/*.py",
     "sla_ablate/patterns/**/*.py",
@@ -145,7 +143,7 @@ def analyze_run(run: Path, effort: Effort) -> None:
             raise InputError(f"{run / 'config.yaml'} names other data, or another model, than the run was trained with")
         depends_on = _digest(run, record, effort)
         model = GPT.load(run / CHECKPOINT).eval().to("cuda" if torch.cuda.is_available() else "cpu")
-        table, extent = measure(model, shards.validation, **asdict(effort))
+        table, extent = measure(model, shards, **asdict(effort))
         identity = {"run": record["run_id"], "pattern": record["pattern"]["label"]}
         table = table.assign(**identity, **{name: record[name] for name in ("seed", "setting", "pairing")})
         metadata = {"depends_on": depends_on, "extent": {**extent, "version": code_version()}}

@@ -17,6 +17,7 @@ from analysis.diversity.metric import Setting
 from analysis.diversity.roles import skip_heads
 from analysis.importance import HeadImportance, KnockOut, add_importance
 from analysis.tidy import tidy
+from sla_ablate.data.shards import TokenShards
 from sla_ablate.model.gpt import GPT
 
 N_MIN = 16
@@ -37,21 +38,19 @@ class Extent:
     query_rows: int
 
 
-def measure(
-    model: GPT, validation: npt.NDArray[Any], tokens: int, query_rows: int
-) -> tuple[pd.DataFrame, dict[str, int]]:
+def measure(model: GPT, shards: TokenShards, tokens: int, query_rows: int) -> tuple[pd.DataFrame, dict[str, int]]:
     """The heads' diversity, their importance and what it costs to remove or reroute them.
 
     Args:
         model: whose heads.
-        validation: the split's tokens, [N].
-        tokens: how many of them to read, in whole windows, at least one.
+        shards: whose validation split.
+        tokens: how many of its tokens to read, in whole windows, at least one.
         query_rows: rows a window from which pairwise divergence is estimated; all if there are no more.
 
     Returns:
         The table of `tidy`, and the `Extent` as a dict.
     """
-    sample = windows(validation, model.config.block_size, tokens).to(model.wte.weight.device)
+    sample = windows(shards.validation, model.config.block_size, tokens).to(model.wte.weight.device)
     few = sample[:: -(-sample[:, 1:].numel() // KNOCK_OUT_TOKENS)]
     T = sample.shape[1] - 1
     extent = Extent(sample[:, 1:].numel(), few[:, 1:].numel(), T, min(N_MIN, T), query_rows)

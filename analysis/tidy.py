@@ -15,7 +15,8 @@ from sla_ablate.patterns.skip_pattern import Mask
 NUMBERS = ("layer", "head", "other_layer", "other_head", "position")
 """Columns of nullable integers."""
 COLUMNS = (*NUMBERS, "role", "metric", "value")
-_AXES = {
+_AXES: dict[str, tuple[str, ...]] = {
+    "": (),
     "L": ("layer",),
     "LH": ("layer", "head"),
     "LHH": ("layer", "head", "other_head"),

@@ -27,6 +27,8 @@ from sla_ablate.files import write_atomically
 
 SCHEMA = 1
 """Part of every run id: raised when the same configuration would give other results."""
+CHECKPOINT = "checkpoints"
+"""Folder in a run's of its checkpoints and, once it is done, its model."""
 
 Record = dict[str, Any]
 

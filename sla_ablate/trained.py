@@ -9,9 +9,8 @@ from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 from sla_ablate.model.gpt import GPT
-from sla_ablate.runs import read_record
+from sla_ablate.runs import CHECKPOINT, read_record
 
-CHECKPOINT = "checkpoints"
 TOKENIZER = "tokenizer.json"
 
 

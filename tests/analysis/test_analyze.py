@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ from analysis import analyze as module
 from analysis import measure_heads
 from analysis.analyze import Effort, analyze, analyze_run
 from analysis.diversity.roles import skip_heads
+from analysis.tidy import tidy
 from sla_ablate import GPT, cli, ledger
 from sla_ablate.config import DataConfig, ModelConfig, PatternConfig, RunConfig
 from sla_ablate.data.shards import prepare
@@ -133,6 +135,14 @@ def test_every_value_of_measure_heads_is_in_the_table_once(sweep):
         np.testing.assert_allclose(seen[name], array, rtol=1e-6, atol=1e-12, err_msg=name)
 
 
+def test_a_value_of_the_whole_model_by_position():
+    table = tidy({"nll_by_position": np.array([5.0, 4.0, np.nan, 3.0])}, np.zeros((1, 1), dtype=bool))
+    assert list(table["position"]) == [1, 2, 8]
+    assert list(table["value"]) == [5, 4, 3]
+    assert set(table["metric"]) == {"nll"}
+    assert table[["layer", "head", "role"]].isna().all(axis=None)
+
+
 def test_knock_out_of_heads_and_of_roles(sweep):
     run = run_of(sweep, "sla-d1-h2-s0")
     analyze_run(run, EFFORT)
@@ -196,10 +206,12 @@ def test_the_examples_of_the_readme(sweep, measured):
     analyze(sweep, EFFORT, jobs=1)
     text = (Path(module.__file__).parent / "README.md").read_text()
     (code,) = re.findall("```python\n(.*?)```", text, re.S)
-    lines = [line.replace("runs/demo", str(sweep)) for line in code.splitlines() if not line.startswith("#")]
-    names = {}
-    exec("\n".join(line for line in lines if not line.startswith("heads.")), names)
-    examples = [eval(line, names) for line in lines if line.startswith("heads.")]
+    names, examples = {}, []
+    for statement in ast.parse(code.replace("runs/demo", str(sweep))).body:
+        if isinstance(statement, ast.Expr):
+            examples.append(eval(ast.unparse(statement), names))
+        else:
+            exec(ast.unparse(statement), names)
     assert len(examples) == 5
     assert all(len(example) and example.notna().all(axis=None) for example in examples)
 
