@@ -88,5 +88,5 @@ def windows(tokens: npt.NDArray[Any], length: int, total: int) -> Tensor:
 
 def _batches(sample: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Inputs and targets, some windows at a time."""
-    for part in sample.split(max(1, BATCH_TOKENS // sample.shape[1])):
+    for part in sample.split(max(1, BATCH_TOKENS // (sample.shape[1] - 1))):
         yield part[:, :-1], part[:, 1:]
