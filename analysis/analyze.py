@@ -31,8 +31,11 @@ PRELOADED = ["analysis.analyze", "analysis.measure", "sla_ablate.data.shards"]
 SOURCES = (
     "analysis/diversity/**/*.py",
     "analysis/importance.py",
+    "analysis/loss_by_position.py",
     "analysis/measure.py",
     "analysis/tidy.py",
+    "sla_ablate/data/batches.py",
+    "sla_ablate/evaluation.py",
     "sla_ablate/model/**/*.py",
     "sla_ablate/patterns/**/*.py",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +17,10 @@ from analysis.diversity.head_diversity import measure_heads
 from analysis.diversity.metric import Setting
 from analysis.diversity.roles import skip_heads
 from analysis.importance import HeadImportance, KnockOut, add_importance
+from analysis.loss_by_position import position_nll
 from analysis.tidy import tidy
 from sla_ablate.data.shards import TokenShards
+from sla_ablate.errors import InputError
 from sla_ablate.model.gpt import GPT
 
 N_MIN = 16
@@ -71,6 +74,8 @@ def measure(model: GPT, shards: TokenShards, tokens: int, query_rows: int) -> tu
         for name, value in knock_out.compute().items()
     }
     arrays |= {name: value.cpu().numpy() for name, value in (importance.compute() | effects).items()}
+    with suppress(InputError):  # no document is as long as the context
+        arrays["nll_by_position"] = np.array(position_nll(model, shards)["nats_per_token"])
     return tidy(arrays, skip), asdict(extent)
 
 
