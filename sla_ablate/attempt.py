@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import torch
 
 from sla_ablate import precision
@@ -21,12 +22,15 @@ from sla_ablate.callbacks.progress import Progress
 from sla_ablate.callbacks.random_state import RandomState
 from sla_ablate.callbacks.usage import Usage
 from sla_ablate.callbacks.validation import Validation
-from sla_ablate.config import RunConfig
+from sla_ablate.config import RunConfig, TrainerConfig
 from sla_ablate.costs import costs
 from sla_ablate.data.shards import prepare
+from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
+from sla_ablate.ranks import Rank, ranks
 from sla_ablate.runs import Record, read_config, read_record, write_record
 from sla_ablate.signals import INTERRUPTED, Interruption
+from sla_ablate.strategies import Ranks, strategy, whole
 from sla_ablate.trained import CHECKPOINT, save_model
 from sla_ablate.training import LanguageModel, build_model, training_loader
 
@@ -40,31 +44,44 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
         SystemExit: with `INTERRUPTED`, when a signal asked for it while the run trained; a checkpoint is saved.
         OSError: a file of the run cannot be written.
     """
-    started = time.perf_counter()
     config = read_config(folder)
+    with ranks(config.trainer.devices, interruption, say) as rank:
+        _attempt(folder, config, rank, interruption, say if rank.number == 0 else _say_nothing)
+
+
+def _say_nothing(line: str) -> None: ...
+
+
+def _attempt(
+    folder: Path, config: RunConfig, rank: Rank, interruption: Interruption, say: Callable[[str], None]
+) -> None:
+    started = time.perf_counter()
     record = read_record(folder)
     assert record is not None
     t = config.trainer
     torch.set_num_threads(t.threads)
     keep_freed_memory()
-    L.seed_everything(config.seed, verbose=False)  # dropout's stream
+    L.seed_everything(_dropout_seed(config.seed, rank.number), verbose=False)
 
     shards = prepare(config.data)
     model = build_model(config, shards.tokenizer.vocab_size)
-    device = _device(t.accelerator)
+    device = _device(t)
     trained_in = precision.resolve(t.precision, device)
-    record["environment"] = _environment(config, device, trained_in)
-    write_record(folder, record)
-    say(f"{device}, {trained_in}, {t.threads} thread(s)")
+    rank.connect(device)
 
     checkpoints = folder / CHECKPOINT
-    checkpoints.mkdir(exist_ok=True)
-    remove_unfinished(folder)
     checkpoint, step = last_checkpoint(checkpoints)
-    metrics = Metrics(folder / "metrics.jsonl")
-    if checkpoint is None:
-        metrics.path.unlink(missing_ok=True)
-    else:
+    metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None)
+    if rank.number == 0:
+        record["environment"] = _environment(config, device, trained_in)
+        write_record(folder, record)
+        checkpoints.mkdir(exist_ok=True)
+        remove_unfinished(folder)
+        if checkpoint is None:
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
+    devices = f"{t.devices} × {device} ({t.strategy})" if t.devices > 1 else device
+    say(f"{devices}, {trained_in}, {t.threads} thread(s)")
+    if checkpoint is not None:
         say(f"goes on from step {step}")
 
     usage = Usage()
@@ -73,7 +90,8 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
     validation = Validation(metrics, say, shards, t.validate_every, save_best)
     trainer = L.Trainer(
         accelerator=t.accelerator,
-        devices=1,
+        devices=t.devices,
+        strategy=strategy(t),
         precision=trained_in,
         max_steps=config.optim.steps,
         max_epochs=1,
@@ -86,7 +104,7 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
             validation,
             Checkpoints(checkpoints, t.checkpoint_minutes, max(1, t.keep_checkpoints), interruption, say),
         ],
-        plugins=AtomicCheckpointIO(),
+        plugins=[AtomicCheckpointIO(), Ranks(rank.number)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -95,10 +113,14 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
     )
     with interruption.training():
         language_model = LanguageModel(model, config.optim, t.compile)
-        trainer.fit(language_model, training_loader(config, shards, step), ckpt_path=checkpoint)
+        trainer.fit(language_model, training_loader(config, shards, step, rank.number), ckpt_path=checkpoint)
     if interruption.requested:
         raise SystemExit(INTERRUPTED)
 
+    model = whole(model)
+    rank.disconnect()
+    if rank.number > 0:
+        return
     say("validating")
     loss, result = validation.validate(model.to(device), config.optim.steps)
     save_model(model, shards, checkpoints)
@@ -117,16 +139,30 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
     say(f"done: validation loss {loss:.4f}, {time.perf_counter() - started:.0f} s")
 
 
-def _device(accelerator: str) -> str:
-    if accelerator == "cpu":
+def _dropout_seed(seed: int, rank: int) -> int:
+    """Each rank draws other numbers, the first those of a single device."""
+    return int(np.random.SeedSequence((seed, rank)).generate_state(1)[0]) if rank else seed
+
+
+def _device(config: TrainerConfig) -> str:
+    """The type of the run's devices.
+
+    Raises:
+        InputError: there are fewer GPUs than devices.
+    """
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
         return "cpu"
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if config.devices > (available := torch.cuda.device_count()):
+        raise InputError(f"trainer.devices={config.devices} is more than there are GPUs; choose at most {available}")
+    return "cuda"
 
 
 def _environment(config: RunConfig, device: str, trained_in: str) -> Record:
     names = ("sla-ablate", "torch", "lightning", "numpy", "tokenizers")
     return {
         "device": device,
+        "devices": config.trainer.devices,
+        "strategy": config.trainer.strategy if config.trainer.devices > 1 else None,
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "cpu": _cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

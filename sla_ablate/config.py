@@ -15,6 +15,7 @@ from sla_ablate.patterns.registry import Names, mechanism
 from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES
 
 PRECISIONS = ("auto", "bf16", "fp32")
+STRATEGIES = ("ddp", "fsdp")
 
 
 @dataclass
@@ -108,14 +109,21 @@ class OptimConfig:
 
 @dataclass
 class TrainerConfig:
-    """Where and how a run is carried out; none of it but the precision changes the result."""
+    """Where and how a run is carried out; none of it but the precision changes the result.
+
+    Several devices change it as another order of summation does, and dropout draws other numbers.
+    """
 
     accelerator: str = "auto"
     """Lightning's: `auto`, `cpu`, `gpu`."""
+    devices: int = 1
+    """GPUs of this machine, or processes on a CPU, that share every batch."""
+    strategy: str = "ddp"
+    """Of several devices: `ddp`, each holds the whole model, or `fsdp`, each a share of it."""
     precision: str = "auto"
     """Of training: `auto` (bf16 where the processor has the instructions), `bf16` (autocast) or `fp32`."""
     threads: int = 1
-    """CPU threads of one run."""
+    """CPU threads of one run, on each of its devices."""
     workers: int = 0
     """Processes that read batches; 0: the training process does."""
     log_every: int = 20
@@ -139,7 +147,7 @@ class LimitsConfig:
     minutes: float | None = None
     """Of time."""
     memory_gb: float | None = None
-    """Of main memory that its process holds, in 10^9 bytes."""
+    """Of main memory that its process holds (on several devices the first one's), in 10^9 bytes."""
 
 
 @dataclass
@@ -211,6 +219,7 @@ class RunConfig:
             "optim.min_lr": (o.min_lr, 0),
             "optim.weight_decay": (o.weight_decay, 0),
             "optim.grad_clip": (o.grad_clip, 0),
+            "trainer.devices": (t.devices, 1),
             "trainer.threads": (t.threads, 1),
             "trainer.workers": (t.workers, 0),
             "trainer.log_every": (t.log_every, 1),
@@ -229,8 +238,13 @@ class RunConfig:
                 raise InputError(f"limits.{name}={limit} is not possible; choose more than 0, or null for no limit")
         if len(o.betas) != 2 or not all(0 <= beta < 1 for beta in o.betas):
             raise InputError(f"optim.betas={list(o.betas)} is not possible; choose two numbers from 0 to below 1")
-        if o.batch_size % o.micro_batches:
-            raise InputError(f"optim.micro_batches={o.micro_batches} does not divide optim.batch_size={o.batch_size}")
+        parts = o.micro_batches * t.devices
+        if o.batch_size % parts:
+            times = f" times trainer.devices={t.devices}" if t.devices > 1 else ""
+            raise InputError(
+                f"optim.micro_batches={o.micro_batches}{times} does not divide optim.batch_size={o.batch_size}; "
+                f"choose a multiple of {parts}, such as {-(-o.batch_size // parts) * parts}"
+            )
         if o.warmup_steps > o.steps:
             raise InputError(
                 f"optim.warmup_steps={o.warmup_steps} is more than optim.steps={o.steps}; choose at most that"
@@ -241,6 +255,8 @@ class RunConfig:
             )
         if t.precision not in PRECISIONS:
             raise unknown("trainer.precision", t.precision, PRECISIONS)
+        if t.strategy not in STRATEGIES:
+            raise unknown("trainer.strategy", t.strategy, STRATEGIES)
         if t.keep_best and not t.validate_every:
             raise InputError("trainer.keep_best needs validations to choose from; set trainer.validate_every")
         if t.accelerator not in ("auto", "cpu", "gpu"):

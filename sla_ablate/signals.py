@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -29,11 +29,23 @@ class Interruption:
         self.requested = False
         self._training = False
         self._first = 0.0
+        self._handler: Callable[[int, FrameType | None], None] | signal.Handlers = self._receive
 
     def listen(self) -> None:
-        """Take the signals over, from whoever handles them."""
+        """Take the signals over, from whoever handles them, and those that were put off."""
         for number in _SIGNALS:
-            signal.signal(number, self._receive)
+            signal.signal(number, self._handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    def put_off(self) -> None:
+        """Have signals wait until `listen`, whoever handles them meanwhile."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+    def leave_to_parent(self) -> None:
+        """In a process that was forked: take no notice of signals from now on, and end with the parent (on Linux)."""
+        self._handler = signal.SIG_IGN
+        self.listen()
+        end_with_parent(signal.SIGKILL)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -43,6 +55,7 @@ class Interruption:
             yield
         finally:
             self._training = False
+            self.listen()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

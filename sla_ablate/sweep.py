@@ -56,12 +56,12 @@ def data_root() -> Path:
     return installed if installed.is_dir() else package.parent
 
 
-def parallel_runs(threads: int, accelerator: str) -> int:
-    """How many runs go at a time on this machine: one a GPU, or without GPUs as many as the cores have threads for."""
-    if devices := visible_devices(accelerator):
-        return len(devices)
+def parallel_runs(threads: int, devices: int, accelerator: str) -> int:
+    """How many runs of so many devices, of so many threads each, go at a time on this machine's GPUs, else its cores."""
+    if gpus := visible_devices(accelerator):
+        return max(1, len(gpus) // devices)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads)
+    return max(1, cores // (threads * devices))
 
 
 # At import, so that a launcher's worker processes know them too.
@@ -140,6 +140,7 @@ def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
     hydra, *_ = _compose(overrides, multirun=False)
     hydra.output, hydra.sweep = configs[0].output, configs[0].sweep
     hydra.trainer.threads = max(run.config.trainer.threads for run in runs)
+    hydra.trainer.devices = max(run.config.trainer.devices for run in runs)
     hydra.trainer.accelerator = configs[0].trainer.accelerator
     return Plan(runs, len(runs), hydra)
 

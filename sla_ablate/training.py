@@ -86,10 +86,10 @@ class CountingSampler(Sampler[int]):
         return iter(range(self.start, self.stop))
 
 
-def training_loader(config: RunConfig, shards: TokenShards, step: int = 0) -> DataLoader[Tensor]:
-    """The run's training batches in order, from optimizer step `step` on."""
-    o = config.optim
-    batches = TrainingBatches(shards.train, config.seed, o.batch_size, config.model.block_size, o.micro_batches)
+def training_loader(config: RunConfig, shards: TokenShards, step: int = 0, rank: int = 0) -> DataLoader[Tensor]:
+    """The run's training batches in order, from optimizer step `step` on: of each batch the rank's share."""
+    o, block_size, world_size = config.optim, config.model.block_size, config.trainer.devices
+    batches = TrainingBatches(shards.train, config.seed, o.batch_size, block_size, o.micro_batches, rank, world_size)
     # A generator of its own: the loader must not draw from the stream that dropout uses.
     return DataLoader(
         batches,

@@ -14,6 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from sla_ablate.errors import InputError
 from sla_ablate.files import replacing
+from sla_ablate.ranks import agree
 from sla_ablate.signals import INTERRUPTED, Interruption
 
 
@@ -39,9 +40,13 @@ class Checkpoints(L.Callback):
         self.interruption = interruption
         self.say = say
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put signals off: Lightning is about to set its own SIGTERM before ours, which talks to the other ranks."""
+        self.interruption.put_off()
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self.interruption.listen()  # again: Lightning has just put its own SIGTERM before ours, which exits with 0
+        self.interruption.listen()  # again
         self._saved = time.monotonic()
 
     def on_train_batch_end(
@@ -51,11 +56,12 @@ class Checkpoints(L.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         step = trainer.global_step
-        stop = self.interruption.requested
-        due = self.minutes and time.monotonic() - self._saved >= 60 * self.minutes
+        due = self.minutes > 0 and time.monotonic() - self._saved >= 60 * self.minutes
+        stop, due = agree(self.interruption.requested, due)
         if stop or due or step == trainer.max_steps:
             trainer.save_checkpoint(self.folder / f"step-{step:08d}.ckpt")
-            keep_last(self.folder, self.keep)
+            if trainer.is_global_zero:
+                keep_last(self.folder, self.keep)
             self._saved = time.monotonic()
         if stop:
             self.say(f"interrupted at step {step}; the same command goes on from here")

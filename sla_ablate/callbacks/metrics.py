@@ -14,24 +14,34 @@ from sla_ablate.files import naming
 
 
 class Metrics(L.Callback):
-    """One JSON line a measurement, appended; a resumed run cuts off what came after its checkpoint."""
+    """One JSON line a measurement, appended; a resumed run cuts off what came after its checkpoint.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file; None on all ranks but the first, which write none.
+    """
+
+    def __init__(self, path: Path | None) -> None:
         self.path = path
 
     def append(self, **values: Any) -> None:
         """Append a line."""
+        if self.path is None:
+            return
         with naming(self.path), self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         """The file's length, which is on the disk before the checkpoint that tells it."""
+        if self.path is None:
+            return {}
         with naming(self.path), self.path.open("ab") as file:
             os.fsync(file.fileno())
             return {"bytes": file.tell()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Shorten the file to what it was: lines that will be written again, or only half of one, go."""
+        if self.path is None:
+            return
         size = self.path.stat().st_size if self.path.exists() else 0
         if size < state_dict["bytes"]:
             raise InputError(

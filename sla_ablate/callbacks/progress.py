@@ -11,6 +11,7 @@ import torch
 from sla_ablate.callbacks.metrics import Metrics
 from sla_ablate.callbacks.usage import Usage
 from sla_ablate.ledger import duration
+from sla_ablate.ranks import mean
 
 
 class Progress(L.Callback):
@@ -24,7 +25,7 @@ class Progress(L.Callback):
         usage: the clock, which comes before this in the trainer's list of callbacks.
         say: shows a line to people.
         log_every: steps between lines of the metrics.
-        tokens_per_step: of one optimizer step.
+        tokens_per_step: of one optimizer step, over all ranks.
         every: seconds between lines for people, at least.
     """
 
@@ -48,7 +49,8 @@ class Progress(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What the next line of the metrics will be made from."""
-        return {"losses": self._losses, "lined": self._lined}
+        losses = mean(torch.stack(self._losses)).unbind() if self._losses else ()
+        return {"losses": list(losses), "lined": self._lined}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the losses of an earlier attempt."""
@@ -71,7 +73,7 @@ class Progress(L.Callback):
         step = trainer.global_step
         if step % self.log_every and step != trainer.max_steps:
             return
-        loss = torch.stack(self._losses).mean().item()
+        loss = mean(torch.stack(self._losses).mean()).item()
         steps = len(self._losses) // trainer.accumulate_grad_batches
         self._losses.clear()
         now = self.usage.seconds

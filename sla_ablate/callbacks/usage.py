@@ -21,7 +21,7 @@ class Usage(L.Callback):
 
     @property
     def peak_memory_bytes(self) -> int:
-        """Of the GPU where one is in use, else of the process."""
+        """Of the GPU where one is in use, else of the process; of several, the first."""
         if torch.cuda.is_initialized():
             peak = torch.cuda.max_memory_allocated()
         else:

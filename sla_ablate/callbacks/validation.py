@@ -12,11 +12,14 @@ from sla_ablate.callbacks.metrics import Metrics
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.evaluation import document_nll
 from sla_ablate.model.gpt import GPT
+from sla_ablate.strategies import whole
 from sla_ablate.training import LanguageModel
 
 
 class Validation(L.Callback):
     """Appends the validation loss (nats per token) to the metrics every so many steps and at the end.
+
+    On several devices the first validates, alone.
 
     Args:
         metrics: where the lines go.
@@ -58,7 +61,10 @@ class Validation(L.Callback):
         if between or not self.every or step % self.every or step == trainer.max_steps:
             return
         assert isinstance(pl_module, LanguageModel)
-        loss, _ = self.validate(pl_module.model, step)
+        model = whole(pl_module.model)
+        if not trainer.is_global_zero:
+            return
+        loss, _ = self.validate(model, step)
         self.say(f"step {step}/{trainer.max_steps}  validation loss {loss:.4f}")
 
     def validate(self, model: GPT, step: int) -> tuple[float, dict[str, Any]]:

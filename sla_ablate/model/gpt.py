@@ -6,7 +6,6 @@ Shapes: B sequences, T tokens, H heads, C = n_embd, V = vocab_size.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,18 @@ from sla_ablate.patterns import SkipPattern
 from sla_ablate.patterns.skip_pattern import Mask
 
 
-@dataclass
 class Context:
-    """What the layers of one forward pass share."""
+    """What the layers of one forward pass share. No dataclass: FSDP would hand every layer a copy of one."""
 
-    rotations: tuple[Tensor, Tensor] | None
-    """Cosines and sines of the positions' angles, [T, head_size] or [B, 1, T, head_size]; None: learned positions."""
-    mask: Tensor | None
-    """Which keys each query sees, [T, S] or [B, 1, T, S]; None: those at and before its position."""
-    cache: KVCache | None
-    keys: list[Heads] = field(default_factory=list)
-    """Of the layers so far."""
-    values: list[Heads] = field(default_factory=list)
+    def __init__(self, mask: Tensor | None, cache: KVCache | None) -> None:
+        self.rotations: tuple[Tensor, Tensor] | None = None
+        """Cosines and sines of the positions' angles, [T, head_size] or [B, 1, T, head_size]; None: learned."""
+        self.mask = mask
+        """Which keys each query sees, [T, S] or [B, 1, T, S]; None: those at and before its position."""
+        self.cache = cache
+        self.keys: list[Heads] = []
+        """Of the layers so far."""
+        self.values: list[Heads] = []
 
     def keep_last(self, length: int) -> None:
         """From here on there is only the last of the tokens, which sees all `length` so far."""
@@ -205,7 +204,7 @@ class GPT(nn.Module):
         if self.config.block_size < past + T:
             raise InputError(f"{past + T} tokens do not fit into the block size of {self.config.block_size}")
         positions = cache.positions(T) if cache else torch.arange(T, device=tokens.device)
-        context = Context(None, cache.mask(T) if cache else None, cache)
+        context = Context(cache.mask(T) if cache else None, cache)
         x = self.wte(tokens)
         if self.config.positions == "learned":
             x = x + self.wpe(positions)
