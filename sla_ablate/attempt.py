@@ -66,8 +66,8 @@ def _attempt(
     shards = prepare(config.data)
     model = build_model(config, shards.tokenizer.vocab_size)
     device = _device(t)
-    trained_in = precision.resolve(t.precision, device)
     rank.connect(device)
+    trained_in = precision.resolve(t.precision, device)
 
     checkpoints = folder / CHECKPOINT
     checkpoint, step = last_checkpoint(checkpoints)

@@ -36,13 +36,15 @@ class Rank:
 
     number: int
     count: int
-    _listener: socket.socket
+    _listener: socket.socket | None = None
     """Of rank 0, where the others find it: bound before there were others, so that no port can be taken meanwhile."""
 
     def connect(self, device: str) -> None:
-        """Join the process group: gloo, and NCCL between GPUs (device `cuda`)."""
-        if self.count == 1:
+        """Join the process group: gloo, and NCCL between GPUs (device type `cuda`)."""
+        if self._listener is None:
             return
+        if device == "cuda":
+            torch.cuda.set_device(self.number)
         store = distributed.TCPStore(
             _HOST,
             self._listener.getsockname()[1],
@@ -61,7 +63,7 @@ class Rank:
 
     def disconnect(self) -> None:
         """Leave the process group."""
-        if self.count > 1:
+        if distributed.is_initialized():
             distributed.destroy_process_group()
 
 
@@ -76,6 +78,9 @@ def ranks(count: int, interruption: Interruption, say: Callable[[str], None]) ->
         interruption: of this one; the others leave signals to it.
         say: tells people why this process ends, when another dies.
     """
+    if count == 1:
+        yield Rank(0, 1)
+        return
     with socket.create_server((_HOST, 0)) as listener:
         children = {}
         for number in range(1, count):
@@ -90,8 +95,7 @@ def ranks(count: int, interruption: Interruption, say: Callable[[str], None]) ->
         try:
             yield Rank(0, count, listener)
         except Exception:
-            if children:
-                time.sleep(_UNTIL_NOTICED)  # or a broken connection would be the reason, and not who broke it
+            time.sleep(_UNTIL_NOTICED)  # or a broken connection would be the reason, and not who broke it
             raise
 
 
