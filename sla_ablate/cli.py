@@ -169,7 +169,7 @@ def _analyze(arguments: list[str]) -> int:
     from sla_ablate.sweep import parallel_runs
 
     effort = Effort(options.tokens, options.query_rows)
-    return 0 if analyze(options.sweep, effort, options.jobs or parallel_runs(threads=1)) else 1
+    return 0 if analyze(options.sweep, effort, options.jobs or parallel_runs(1, 1, "cpu")) else 1
 
 
 def _report(arguments: list[str]) -> int:

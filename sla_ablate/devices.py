@@ -1,4 +1,4 @@
-"""The CUDA devices of this machine, handed out one a run."""
+"""The CUDA devices of this machine, handed out to runs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
 from sla_ablate.runs import claim
@@ -51,7 +51,7 @@ def _installed() -> list[str]:
 
 @dataclass(frozen=True)
 class Device:
-    """What a run needs to know and to hold of its device."""
+    """What a run needs to know and to hold of its device or devices."""
 
     environment: dict[str, str] = field(default_factory=dict)
     locks: list[int] = field(default_factory=list)
@@ -59,8 +59,8 @@ class Device:
 
 
 @contextmanager
-def borrow(accelerator: str, give_up: Callable[[], bool]) -> Iterator[Device | None]:
-    """A device that no other run has; waits for one, and yields None if `give_up` says so meanwhile.
+def borrow(accelerator: str, count: int, give_up: Callable[[], bool]) -> Iterator[Device | None]:
+    """So many devices that no other run has; waits for them, and yields None if `give_up` says so meanwhile.
 
     Where there is no choice nothing is handed out: without a GPU, with one, which runs may share, and where Slurm or
     Ray have chosen before.
@@ -70,10 +70,11 @@ def borrow(accelerator: str, give_up: Callable[[], bool]) -> Iterator[Device | N
         yield Device()
         return
     while not give_up():
-        for name in names:
-            with claim(LOCKS / name, patience=0) as lock:
-                if lock is not None:
-                    yield Device({VARIABLE: name}, [lock])
-                    return
+        with ExitStack() as claims:
+            free = ((name, claims.enter_context(claim(LOCKS / name, patience=0))) for name in names)
+            held = dict(islice(((name, lock) for name, lock in free if lock is not None), count))
+            if len(held) == min(count, len(names)):  # a run that asks for more than there are is told so
+                yield Device({VARIABLE: ",".join(held)}, list(held.values()))
+                return
         time.sleep(0.2)
     yield None

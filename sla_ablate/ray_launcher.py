@@ -20,7 +20,7 @@ class RayLauncher(Launcher):
 
     Args:
         num_cpus: of one run.
-        num_gpus: of one run; None: one if the cluster has GPUs and trainer.accelerator is not cpu.
+        num_gpus: of one run; None: trainer.devices if the cluster has GPUs and trainer.accelerator is not cpu.
         init: the arguments of `ray.init`.
     """
 
@@ -31,7 +31,7 @@ class RayLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember where runs are wanted."""
-        self.accelerator = config.trainer.accelerator
+        self.devices = 0 if config.trainer.accelerator == "cpu" else config.trainer.devices
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Carry out the runs of these folders; what became of them is in their records.
@@ -58,4 +58,4 @@ class RayLauncher(Launcher):
     def _gpus_of_a_run(self) -> float:
         if self.num_gpus is not None:
             return self.num_gpus
-        return 0 if self.accelerator == "cpu" else min(1, ray.cluster_resources().get("GPU", 0))
+        return self.devices if "GPU" in ray.cluster_resources() else 0

@@ -43,7 +43,8 @@ def carry_out(folder: Path) -> None:
             _say(folder, "already done")
         else:
             config = read_config(folder)
-            with borrow(config.trainer.accelerator, lambda: bool(stop.received)) as device:
+            t = config.trainer
+            with borrow(t.accelerator, t.devices, lambda: bool(stop.received)) as device:
                 if device is not None and not stop.received:
                     _attempt(folder, config, record, lock, device)
     if stop.received:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import os
 import shutil
 import sys
@@ -57,7 +58,7 @@ def data_root() -> Path:
 
 
 def parallel_runs(threads: int, devices: int, accelerator: str) -> int:
-    """How many runs of so many devices, of so many threads each, go at a time on this machine's GPUs, else its cores."""
+    """How many runs of so many devices, of so many threads each, go at a time: on the GPUs, else on the cores."""
     if gpus := visible_devices(accelerator):
         return max(1, len(gpus) // devices)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -66,6 +67,7 @@ def parallel_runs(threads: int, devices: int, accelerator: str) -> int:
 
 # At import, so that a launcher's worker processes know them too.
 OmegaConf.register_new_resolver("parallel_runs", parallel_runs, replace=True)
+OmegaConf.register_new_resolver("product", operator.mul, replace=True)
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
 
