@@ -27,6 +27,7 @@ from sla_ablate.costs import costs
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
+from sla_ablate.loggers import RunLogger, opened
 from sla_ablate.ranks import Rank, ranks
 from sla_ablate.runs import Record, read_config, read_record, write_record
 from sla_ablate.signals import INTERRUPTED, Interruption
@@ -46,14 +47,23 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
     """
     config = read_config(folder)
     with ranks(config.trainer.devices, interruption, say) as rank:
-        _attempt(folder, config, rank, interruption, say if rank.number == 0 else _say_nothing)
+        if rank.number == 0:
+            with opened(config, folder) as logger:
+                _attempt(folder, config, rank, logger, interruption, say)
+        else:
+            _attempt(folder, config, rank, None, interruption, _say_nothing)
 
 
 def _say_nothing(line: str) -> None: ...
 
 
 def _attempt(
-    folder: Path, config: RunConfig, rank: Rank, interruption: Interruption, say: Callable[[str], None]
+    folder: Path,
+    config: RunConfig,
+    rank: Rank,
+    logger: RunLogger | None,
+    interruption: Interruption,
+    say: Callable[[str], None],
 ) -> None:
     started = time.perf_counter()
     record = read_record(folder)
@@ -71,7 +81,7 @@ def _attempt(
 
     checkpoints = folder / CHECKPOINT
     checkpoint, step = last_checkpoint(checkpoints)
-    metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None)
+    metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None, logger)
     if rank.number == 0:
         record["environment"] = _environment(config, device, trained_in)
         write_record(folder, record)

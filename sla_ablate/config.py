@@ -16,6 +16,7 @@ from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES
 
 PRECISIONS = ("auto", "bf16", "fp32")
 STRATEGIES = ("ddp", "fsdp")
+LOGGERS = ("none", "tensorboard", "wandb", "mlflow")
 
 
 @dataclass
@@ -141,6 +142,20 @@ class TrainerConfig:
 
 
 @dataclass
+class LoggerConfig:
+    """Who is told the metrics besides metrics.jsonl; does not change the result."""
+
+    name: str = "none"
+    """`none`, `tensorboard`, `wandb` or `mlflow`."""
+    project: str = "sla-ablate"
+    """W&B's project, MLflow's experiment."""
+    mode: str = "online"
+    """For `wandb`: `online`, or `offline` to synchronise later."""
+    tracking_uri: str | None = None
+    """For `mlflow`; null: the variable MLFLOW_TRACKING_URI, or else a database in the folder of the sweep."""
+
+
+@dataclass
 class LimitsConfig:
     """What one attempt at a run may take before it is ended as failed; null: no limit."""
 
@@ -159,6 +174,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     seed: int = 0
     """Of the initial weights, the batches and dropout; equal for the runs of a pair."""
@@ -261,6 +277,10 @@ class RunConfig:
             raise InputError("trainer.keep_best needs validations to choose from; set trainer.validate_every")
         if t.accelerator not in ("auto", "cpu", "gpu"):
             raise unknown("trainer.accelerator", t.accelerator, ("auto", "cpu", "gpu"))
+        if self.logger.name not in LOGGERS:
+            raise unknown("logger.name", self.logger.name, LOGGERS)
+        if self.logger.mode not in ("online", "offline"):
+            raise unknown("logger.mode", self.logger.mode, ("online", "offline"))
         if not self.sweep or "/" in self.sweep or self.sweep.startswith("."):
             raise InputError(f"sweep={self.sweep!r} is no folder name; choose letters, digits, '-' and '_'")
         if m.block_size < 2:

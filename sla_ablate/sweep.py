@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import sla_ablate
+from sla_ablate import loggers
 from sla_ablate.config import RunConfig
 from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.devices import visible_devices
@@ -152,6 +153,7 @@ def _checked(configs: Sequence[RunConfig]) -> list[Run]:
     for config in configs:
         try:
             config.check()
+            loggers.check(config.logger)
         except InputError as error:
             faults[str(error)] = None
     _raise(faults)

@@ -11,6 +11,7 @@ import lightning as L
 
 from sla_ablate.errors import InputError
 from sla_ablate.files import naming
+from sla_ablate.loggers import RunLogger
 
 
 class Metrics(L.Callback):
@@ -18,10 +19,13 @@ class Metrics(L.Callback):
 
     Args:
         path: of the file; None on all ranks but the first, which write none.
+        logger: is told every line too, and by a resumed run those of earlier attempts unless it still holds them.
+            Then it gets the lines that were cut off a second time, with the same values but for speeds.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, logger: RunLogger | None = None) -> None:
         self.path = path
+        self.logger = logger
 
     def append(self, **values: Any) -> None:
         """Append a line."""
@@ -29,6 +33,8 @@ class Metrics(L.Callback):
             return
         with naming(self.path), self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
+        if self.logger is not None:
+            self.logger.log(**values)
 
     def state_dict(self) -> dict[str, Any]:
         """The file's length, which is on the disk before the checkpoint that tells it."""
@@ -49,3 +55,6 @@ class Metrics(L.Callback):
                 f"remove {self.path.parent} and start the run again"
             )
         os.truncate(self.path, state_dict["bytes"])
+        if self.logger is not None and not self.logger.resumed:
+            for line in self.path.read_text().splitlines():
+                self.logger.log(**json.loads(line))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import torch
 
 from sla_ablate.callbacks.metrics import Metrics
 from sla_ablate.data.shards import TokenShards
@@ -17,7 +18,7 @@ from sla_ablate.training import LanguageModel
 
 
 class Validation(L.Callback):
-    """Appends the validation loss (nats per token) to the metrics every so many steps and at the end.
+    """Appends the validation loss (nats per token), perplexity and bits per byte every so many steps and at the end.
 
     On several devices the first validates, alone.
 
@@ -71,7 +72,12 @@ class Validation(L.Callback):
         """The loss of the whole split, and `document_nll`'s result that it comes from."""
         result = document_nll(model, self.shards)
         loss = sum(result["nll"]) / sum(result["tokens"])
-        self.metrics.append(step=step, validation_loss=loss)
+        self.metrics.append(
+            step=step,
+            validation_loss=loss,
+            validation_perplexity=torch.tensor(loss, dtype=torch.float64).exp().item(),
+            validation_bits_per_byte=sum(result["nll"]) / math.log(2) / sum(result["bytes"]),
+        )
         if loss < self._lowest:
             self._lowest = loss
             if self.save_best is not None:
