@@ -54,7 +54,7 @@ def _has_wandb_key() -> bool:
     import wandb
 
     try:
-        return wandb.login(prompt=False, verify=False)
+        return bool(wandb.login(prompt=False, verify=False))
     except wandb.errors.UsageError as error:  # a key, but none that could be one
         raise InputError(f"logger=wandb: {' '.join(str(error).split())}") from None
 
@@ -149,6 +149,7 @@ def _wandb(config: RunConfig, folder: Path) -> RunLogger:
         if status == "KILLED":
             run.mark_preempting()
         run.finish(exit_code=0 if status == "FINISHED" else 1)
+        wandb.teardown()  # waits until all is on the disk, which `finish` does not after a failure
 
     return RunLogger(logger, run.resumed, close)
 
