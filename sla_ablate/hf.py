@@ -5,6 +5,7 @@ Importing this module makes `AutoConfig` and `AutoModelForCausalLM` know the mod
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.modeling_outputs import CausalLMOutput
+from transformers.utils import CONFIG_NAME
 
 from sla_ablate.data.tokenizers import END_OF_TEXT, Tokenizer
 from sla_ablate.errors import InputError
@@ -211,7 +213,7 @@ def export(run: Path, out: Path) -> None:
     """Write the model and tokenizer of a finished run to a Hugging Face folder.
 
     `AutoModelForCausalLM.from_pretrained` reads it once this module is imported. Tools that import nothing of ours
-    must be told `trust_remote_code`.
+    must be told `trust_remote_code`. Neither reads a folder without config.json, which is put there last.
 
     Raises:
         InputError: the folder is no finished run's, or `out` cannot be made.
@@ -226,9 +228,14 @@ def export(run: Path, out: Path) -> None:
         setattr(model.generation_config, token, tokenizer.end_of_text)
     classes = {"AutoConfig": SLAConfig, "AutoModelForCausalLM": SLAForCausalLM}
     model.config.auto_map = {auto: f"{Path(CODE).stem}.{cls.__name__}" for auto, cls in classes.items()}
-    model.save_pretrained(out)
-    fast_tokenizer(tokenizer).save_pretrained(out)
-    (out / CODE).write_text("from sla_ablate.hf import SLAConfig, SLAForCausalLM\n")
+    with tempfile.TemporaryDirectory(dir=out, prefix=".") as temporary:
+        unfinished = Path(temporary)
+        model.save_pretrained(unfinished)
+        fast_tokenizer(tokenizer).save_pretrained(unfinished)
+        (unfinished / CODE).write_text("from sla_ablate.hf import SLAConfig, SLAForCausalLM\n")
+        (out / CONFIG_NAME).unlink(missing_ok=True)  # of an export that this one replaces
+        for file in sorted(unfinished.iterdir(), key=lambda file: file.name == CONFIG_NAME):
+            file.replace(out / file.name)
 
 
 AutoConfig.register(SLAConfig.model_type, SLAConfig)

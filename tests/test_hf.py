@@ -31,9 +31,9 @@ from sla_ablate.runs import write_record
 
 pytest.importorskip("transformers")
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from sla_ablate.hf import SLAForCausalLM, fast_tokenizer
+from sla_ablate.hf import SLAForCausalLM, export, fast_tokenizer
 
 TASKS = Path(__file__).parents[1] / "experiments" / "lm_eval"
 TEXTS = [
@@ -307,17 +307,21 @@ def test_lm_evaluation_harness_agrees(name, dtype, corpus, shards, tmp_path, mon
     assert abs(ours - bits_per_byte(gpt, shards, rolling=False)) > 1e-5  # the windows matter
 
 
+def finished_run(run, gpt, shards, corpus):
+    gpt.save(run / "checkpoints")
+    shards.tokenizer.save(run / "checkpoints" / "tokenizer.json")
+    write_record(run, {"schema": 1, "state": "done"})
+    (run / "config.yaml").write_text(yaml.safe_dump(asdict(RunConfig(data=corpus))))
+    return run
+
+
 @pytest.mark.slow
 def test_the_readme_of_lm_eval(corpus, shards, tmp_path, monkeypatch, capsys):
     """Its commands, on a run of random weights."""
     pytest.importorskip("lm_eval")
     monkeypatch.chdir(tmp_path)
     gpt = model_of(**MODELS["sla"], block_size=48, vocab_size=512).float()
-    run = Path("runs/demo/RUN")
-    gpt.save(run / "checkpoints")
-    shards.tokenizer.save(run / "checkpoints" / "tokenizer.json")
-    write_record(run, {"schema": 1, "state": "done"})
-    (run / "config.yaml").write_text(yaml.safe_dump(asdict(RunConfig(data=corpus))))
+    run = finished_run(Path("runs/demo/RUN"), gpt, shards, corpus)
 
     with pytest.raises(SystemExit, match="0"):
         main(["export", str(run), "exported"])
@@ -350,3 +354,39 @@ def test_export_of_no_run_is_one_line(tmp_path, capsys):
         main(["export", str(tmp_path), str(tmp_path / "out")])
     assert capsys.readouterr().err == f"sla-ablate: {tmp_path} is not a run's folder: it holds no record.json\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_is_ended_midway_leaves_no_folder_that_looks_whole(corpus, shards, tmp_path, monkeypatch):
+    gpts = [model_of(**MODELS[name], block_size=48, vocab_size=512).float() for name in ("baseline", "sla")]
+    old, new = (finished_run(tmp_path / str(i), gpt, shards, corpus) for i, gpt in enumerate(gpts))
+    out, tokens = tmp_path / "out", torch.arange(9)[None]
+
+    def holds(gpt) -> bool:
+        return torch.allclose(AutoModelForCausalLM.from_pretrained(out)(tokens).logits, gpt(tokens), atol=1e-5)
+
+    export(old, out)
+    assert holds(gpts[0])
+    files = sorted(path.name for path in out.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(PreTrainedTokenizerFast, "save_pretrained", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export(new, out)
+    assert holds(gpts[0])
+
+    replace = Path.replace
+    for replaced in range(len(files)):
+        moves = iter(range(replaced))
+
+        def until_ended(path, target, moves=moves):
+            if next(moves, None) is None:
+                raise KeyboardInterrupt
+            return replace(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", until_ended)
+            with pytest.raises(KeyboardInterrupt):
+                export(new, out)
+        assert not (out / "config.json").exists()
+    export(new, out)
+    assert holds(gpts[1])
+    assert sorted(path.name for path in out.iterdir()) == files
