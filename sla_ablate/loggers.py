@@ -160,11 +160,13 @@ def _mlflow(config: RunConfig, folder: Path) -> RunLogger:
     Every attempt goes on with the run whose id `RUN/mlflow.id` holds.
     """
     import mlflow
+    from filelock import FileLock
     from lightning.pytorch.loggers import MLFlowLogger
 
     uri = config.logger.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.parent}/mlflow.db"
     mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment(config.logger.project)  # unlike the logger's own way, many runs may do it at once
+    with FileLock(folder.parent / ".mlflow.lock"):  # the first runs of a sweep would all make the database at once
+        mlflow.set_experiment(config.logger.project)
     identifier = folder / "mlflow.id"
     resumed = identifier.exists() and _is_active(identifier.read_text())
     logger = MLFlowLogger(

@@ -193,6 +193,26 @@ def test_a_run_that_mlflow_no_longer_has_begins_anew(run, config):
     assert told("mlflow", run)[0] == {"loss": [(2, 5.0)]}
 
 
+@pytest.mark.slow
+def test_runs_that_start_at_once_share_a_new_mlflow_store(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from sla_ablate.config import LoggerConfig, RunConfig
+from sla_ablate.loggers import opened
+with opened(RunConfig(logger=LoggerConfig("mlflow"), sweep="sweep"), Path(sys.argv[1])) as log:
+    log.log(1, loss=2.0)
+"""
+    runs = [tmp_path / "sweep" / name for name in ("a", "b", "c")]
+    for run in runs:
+        run.mkdir(parents=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(run)], env=environment) for run in runs]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    for run in runs:
+        assert (told("mlflow", run)[0], told("mlflow", run)[2]) == ({"loss": [(1, 2.0)]}, "FINISHED")
+
+
 class Sweep:
     """`sla-ablate train` in a folder, with two seeds."""
 
