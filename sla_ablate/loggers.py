@@ -55,7 +55,7 @@ def _has_wandb_key() -> bool:
 
     try:
         return bool(wandb.login(prompt=False, verify=False))
-    except wandb.errors.UsageError as error:  # a key, but none that could be one
+    except wandb.errors.Error as error:  # a key, but none that could be one
         raise InputError(f"logger=wandb: {' '.join(str(error).split())}") from None
 
 

@@ -283,10 +283,12 @@ def test_a_sweep_that_is_interrupted_tells_a_logger_what_it_writes(sweep, logger
         (["logger.name=mlfow"], "logger.name 'mlfow' is unknown; .*did you mean 'mlflow'"),
         (["logger=wandb", "logger.mode=of"], "logger.mode 'of' is unknown; choose from online, offline"),
         (["logger=wandb"], "logger=wandb finds no API key; run `wandb login`, set WANDB_API_KEY, or choose "),
+        (["logger=wandb"], "logger=wandb: WANDB_API_KEY invalid: "),
     ],
 )
 def test_a_logger_that_cannot_be_had_is_one_line_before_anything_starts(tmp_path, small_corpus, overrides, message):
-    process = Sweep(tmp_path, small_corpus).start(*overrides)
+    environment = {"WANDB_API_KEY": "short"} if "WANDB_API_KEY invalid" in message else {}
+    process = Sweep(tmp_path, small_corpus).start(*overrides, **environment)
     output, error = process.communicate()
     assert (process.returncode, error.count("\n")) == (2, 1), error
     assert re.search(message, error), error
