@@ -18,15 +18,15 @@ HEAD, LAYER, RADIUS = 44, 34, 8
 def text(pattern: SkipPattern) -> str:
     """Rows are layers, the highest on top; columns are heads. Keys and values stand apart where they differ."""
     legend = "·  reads its own layer     2  reads layer 2     *  no head reads its own: not computed\n"
-    return "\n".join([*(_grid(*panel) for panel in _panels(pattern)), legend])
+    return "\n".join([*(_grid(*panel) for panel in panels(pattern)), legend])
 
 
 def svg(pattern: SkipPattern, title: str) -> str:
     """A disc for each head, layer 0 at the bottom; an arc from each skip head down to the layer that it reads."""
-    panels = _panels(pattern)
+    drawn = panels(pattern)
     panel_width, panel_height = pattern.n_head * HEAD + 60, pattern.n_layer * LAYER
     bottom = panel_height + 70
-    width, height = max(60 + len(panels) * panel_width, 9 * len(title) + 40, 420), bottom + 120
+    width, height = max(60 + len(drawn) * panel_width, 9 * len(title) + 40, 420), bottom + 120
     legend = [
         ("reads its own layer", OWN, OWN),
         ("reads a layer below: the arc leads to it", SKIP, SKIP),
@@ -40,7 +40,7 @@ def svg(pattern: SkipPattern, title: str) -> str:
         _words(20, 28, title, 'font-size="15" font-weight="bold"'),
         _words(20, 48, f"{pattern.n_layer} layers × {pattern.n_head} heads"),
     ]
-    for number, panel in enumerate(panels):
+    for number, panel in enumerate(drawn):
         elements += _panel(*panel, left=60 + number * panel_width, bottom=bottom)
     for row, (words, fill, stroke) in enumerate(legend):
         y = bottom + 54 + row * 24
@@ -48,7 +48,8 @@ def svg(pattern: SkipPattern, title: str) -> str:
     return "\n".join([*elements, "</svg>\n"])
 
 
-def _panels(pattern: SkipPattern) -> list[Panel]:
+def panels(pattern: SkipPattern) -> list[Panel]:
+    """Keys and values together, or one after the other where they are read from different layers."""
     keys, values = pattern.key_source, pattern.value_source
     if (keys == values).all():
         return [("keys and values", keys, pattern.keys_read)]

@@ -1,0 +1,80 @@
+"""The figures of a sweep, for a paper's column or page; one file each, named in `FIGURES`.
+
+A figure is a function of `SweepData`; the first line of its docstring is the question that it answers. `style.py` is
+how they all look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from analysis.figures.attention_grid import attention_grid
+from analysis.figures.differences import paired_differences
+from analysis.figures.distance import distance
+from analysis.figures.entropy import entropy
+from analysis.figures.generalised_jsd import generalised_jsd
+from analysis.figures.head_map import head_map
+from analysis.figures.importance import importance
+from analysis.figures.jsd import jsd
+from analysis.figures.layer_similarity import layer_similarity
+from analysis.figures.layers import layers
+from analysis.figures.pattern import pattern
+from analysis.figures.position import position
+from analysis.figures.style import FORMATS, render
+from analysis.figures.sweep_data import SweepData, open_sweep
+from analysis.figures.training import training
+from sla_ablate.errors import InputError, unknown
+from sla_ablate.files import write_atomically
+
+__all__ = ["FIGURES", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
+
+FIGURES: dict[str, Callable[[SweepData], Figure]] = {
+    "pattern": pattern,
+    "differences": lambda data: paired_differences(data.records),
+    "training": training,
+    "position": position,
+    "layers": layers,
+    "generalised_jsd": generalised_jsd,
+    "jsd": jsd,
+    "head_map": head_map,
+    "entropy": entropy,
+    "distance": distance,
+    "layer_similarity": layer_similarity,
+    "importance": importance,
+    "attention_grid": attention_grid,
+}
+OF_RUNS = ("pattern", "jsd", "head_map", "attention_grid")
+"""Those that show single runs."""
+
+
+def write_figures(name: str, sweep: Path, out: Path | None = None, run: str | None = None) -> Iterator[Path]:
+    """Draw a figure of a sweep, or `all`, into `out` (default `<sweep>/figures`); yields each file once it is there.
+
+    Files are `<name>.svg`, `.pdf` and `.png`, with several settings `<name>-<setting>.*`.
+
+    Args:
+        name: of `FIGURES`, or `all`.
+        sweep: its folder.
+        out: where to.
+        run: the id or folder of the one run that figures of `OF_RUNS` show.
+
+    Raises:
+        InputError: one of these is unknown, or the sweep lacks what the figure is drawn from. With `all`, figures
+            after the one that lacks something are not drawn.
+    """
+    if name not in (*FIGURES, "all"):
+        raise unknown("figure", name, (*FIGURES, "all"))
+    if run is not None and name not in (*OF_RUNS, "all"):
+        raise InputError(f"figure {name} shows all runs; a run can be chosen for {', '.join(OF_RUNS)}")
+    settings = open_sweep(sweep, run)
+    out = out or sweep / "figures"
+    for setting, data in settings.items():
+        for each in FIGURES if name == "all" else [name]:
+            figure = FIGURES[each](data)
+            file = each if len(settings) == 1 else f"{each}-{setting}"
+            for suffix in FORMATS:
+                write_atomically(path := out / f"{file}.{suffix}", render(figure, suffix))
+                yield path

@@ -1,0 +1,72 @@
+"""All heads of all layers as points, nearer the more alike they attend."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.figures.panels import page, role_handles, tell_left_out
+from analysis.figures.style import HEATMAP, ORDER, ROLES, styled, wrap
+from analysis.figures.sweep_data import SweepData
+
+ROWS = 64
+"""Query rows that the divergences are a mean over."""
+Points = npt.NDArray[np.float64]
+
+
+@styled
+def head_map(data: SweepData) -> Figure:
+    """Do heads group by layer, or by role, and do a pattern's heads go where the baseline has none?
+
+    Classical scaling of √JSD, a metric, of all heads of the runs together on the first window of the validation split:
+    one map, of which each column shows a run's heads, in grey those of the others. Above coloured by layer, below by
+    normalised entropy, as diffuse heads look alike. The stress tells how much of the distances two dimensions miss.
+    """
+    from analysis.figures.attention import attention_maps, divergences
+
+    runs = data.chosen()
+    entropy = data.of_heads("normalised_entropy")
+    points, stress = classical_scaling(divergences([m for r in runs for m in attention_maps(data, r)], ROWS))
+    figure, grid = page(2, len(runs), 4.4, sharex="all", sharey="all")
+    figure.set_layout_engine("compressed")
+    scales = [(ORDER, 0, int(entropy["layer"].max())), (HEATMAP, 0, 1)]
+    coloured = [None, None]
+    for run, mine in enumerate(np.split(points, len(runs))):
+        others = np.delete(points.reshape(len(runs), -1, 2), run, axis=0).reshape(-1, 2)
+        heads = entropy[entropy["run"] == runs[run]["run_id"]].sort_values(["layer", "head"])
+        for row, (column, (colours, low, high)) in enumerate(zip(("layer", "value"), scales, strict=True)):
+            axes = grid[row, run]
+            axes.plot(*others.T, ".", color="#D8D8D8", markersize=2, zorder=0)
+            for role, look in ROLES.items():
+                of = (heads["role"] == role).to_numpy()
+                coloured[row] = axes.scatter(
+                    *mine[of].T, s=16, c=heads.loc[of, column].astype(float), marker=look.marker, cmap=colours,
+                    vmin=low, vmax=high, edgecolor="black", linewidth=0.4,
+                )  # fmt: skip
+            axes.set_aspect("equal")
+        grid[0, run].set_title(f"{wrap(runs[run]['pattern']['label'])}\nseed {runs[run]['seed']}")
+        grid[1, run].set_xlabel("dimension 1 (√nats)")
+    for row, label in enumerate(("layer", "entropy / ln(keys seen)")):
+        grid[row, 0].set_ylabel("dimension 2 (√nats)")
+        figure.colorbar(coloured[row], ax=grid[row].tolist(), label=label, ticks=MaxNLocator(5, integer=label == "layer"))
+    figure.legend(handles=role_handles("one head", "white"), loc="outside lower center", ncols=2, title=f"stress {stress:.2f}")
+    tell_left_out(figure, data)
+    return figure
+
+
+def classical_scaling(squared: npt.NDArray[np.float64]) -> tuple[Points, float]:
+    """Two coordinates a point, [n, 2], from squared distances [n, n], and what they miss.
+
+    The eigenvectors of the doubly centred matrix (Torgerson 1952), each with its greatest entry positive. The stress is
+    √(Σ (d - d̂)² / Σ d²) over pairs (Kruskal 1964, stress-1): 0 for a perfect picture.
+    """
+    centred = squared - squared.mean(0) - squared.mean(1)[:, None] + squared.mean()
+    values, vectors = np.linalg.eigh(-centred / 2)
+    values, vectors = values[:-3:-1], vectors[:, :-3:-1]
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), range(vectors.shape[1])])
+    points = vectors * np.sqrt(values.clip(min=0))
+    shown = np.linalg.norm(points[:, None] - points, axis=-1)
+    true = np.sqrt(squared)
+    return points, float(np.sqrt(((true - shown) ** 2).sum() / squared.sum()))

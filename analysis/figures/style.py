@@ -1,0 +1,117 @@
+"""What all figures have in common: sizes, fonts, and one look for each pattern and each role."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.tables import BASELINE
+
+COLUMN, PAGE = 3.4, 7.0
+"""Inches: one column of a two-column paper and both, so that 8 points stay 8 points in print."""
+HEATMAP = "Blues"
+"""Of one hue, darker for more: the same order in colour, to colour-blind eyes and in grey."""
+ORDER = "viridis"
+"""For points that are told apart by an ordered number; as readable as `HEATMAP`, on white too."""
+FORMATS = ("svg", "pdf", "png")
+
+_RC = {
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 8,
+    "figure.titlesize": 8,
+    "font.size": 8,
+    "hatch.linewidth": 0.5,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handletextpad": 0.4,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,  # TrueType, which publishers ask for
+    "savefig.dpi": 300,
+    "svg.hashsalt": "sla-ablate",  # otherwise the ids in the file are random
+    "xtick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": 7,
+    "ytick.major.width": 0.6,
+}
+_Drawing = TypeVar("_Drawing", bound=Callable[..., Figure])
+
+
+class Look(NamedTuple):
+    """How one thing looks in every figure; any of the four tells it from the others."""
+
+    colour: str
+    marker: str
+    line: str | tuple[float, tuple[float, ...]] = "-"
+    hatch: str = ""
+
+
+# Okabe and Ito's palette, distinct under every common colour blindness; markers and lines are for print in grey.
+OWN, SKIP = Look("#C4C4C4", "o"), Look("#0072B2", "^", hatch="////")
+ROLES = {"own": OWN, "skip": SKIP}
+_BASELINE = Look("#000000", "o")
+_OTHERS = (
+    Look("#D55E00", "s", (0, (5, 1.5))),
+    Look("#009E73", "^", (0, (5, 1, 1, 1))),
+    Look("#CC79A7", "D", (0, (1, 1))),
+)
+_REST = Look("#777777", "v")
+SHOWN = 1 + len(_OTHERS)
+"""Patterns, the baseline among them, that a figure has room for, side by side or in one pair of axes."""
+
+
+def styled(draw: _Drawing) -> _Drawing:
+    """A function that draws, with this style."""
+    return mpl.rc_context(_RC)(draw)
+
+
+def looks(ranked: Iterable[str]) -> dict[str, Look]:
+    """The look of each pattern: the baseline's own, those of the next best by label, the same one for all the rest.
+
+    Args:
+        ranked: the patterns as `comparison_table` has them, best first.
+    """
+    others = [pattern for pattern in ranked if pattern != BASELINE]
+    best = sorted(others[: len(_OTHERS)], key=_natural)
+    return {BASELINE: _BASELINE, **dict(zip(best, _OTHERS, strict=False)), **dict.fromkeys(others[len(best) :], _REST)}
+
+
+def wrap(label: str, width: int = 20) -> str:
+    """The label over lines of about so many letters, broken after commas only: "distance 5" stays whole."""
+    whole = label.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return textwrap.fill(whole, width, break_long_words=False)
+
+
+def layer_axis(axes: Axes) -> None:
+    """Name the x axis, with whole numbers on it."""
+    axes.set_xlabel("layer")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+
+
+@styled
+def _saved(figure: Figure, buffer: io.BytesIO, suffix: str) -> Figure:
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    figure.savefig(buffer, format=suffix, metadata=undated.get(suffix))
+    return figure
+
+
+def render(figure: Figure, suffix: str) -> bytes:
+    """The figure as a file of a type of `FORMATS`; equal figures give equal bytes."""
+    _saved(figure, buffer := io.BytesIO(), suffix)
+    return buffer.getvalue()
+
+
+def _natural(label: str) -> list[tuple[int, str]]:
+    """Sorts "distance 9" before "distance 10"."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]
