@@ -25,6 +25,8 @@ commands:
   analyze SWEEP [--tokens N] [--query-rows N] [--jobs N]
                                 measure the heads of every done run, into two tables in SWEEP/analysis
   report SWEEP [--out DIR]      tables (Markdown, CSV) and the figure of a sweep
+  figure NAME SWEEP [--out DIR] [--run RUN]
+                                a figure of an analyzed sweep, or all of them, as SVG, PDF and PNG
   prepare OVERRIDES…            tokenize a corpus ahead of time: data=…, data.path=…
   patterns [OVERRIDES…] [--svg FILE]
                                 the family of patterns with its costs, or one pattern's tables, diagram and costs
@@ -39,6 +41,7 @@ examples:
   sla-ablate status runs/distance
   sla-ablate analyze runs/distance
   sla-ablate report runs/distance
+  sla-ablate figure layers runs/distance
   sla-ablate patterns model=gpt2 pattern=sla pattern.distance=9 --svg sla.svg
   sla-ablate generate runs/demo/RUN "My fellow Americans" --max-new-tokens 50
 
@@ -183,6 +186,23 @@ def _report(arguments: list[str]) -> int:
     return 0
 
 
+def _figure(arguments: list[str]) -> int:
+    from analysis.figures import FIGURES, OF_RUNS, write_figures
+
+    questions = [f"  {name:<18}{str(draw.__doc__).splitlines()[0]}" for name, draw in FIGURES.items()]
+    parser = _Parser(
+        "figure", epilog="\n".join(["figures:", *questions]), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="one of those below, or all")
+    parser.add_argument("sweep", type=Path, help="folder of an analyzed sweep, such as runs/demo")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/figures)")
+    parser.add_argument("--run", help=f"id or folder of the one run to show, of {', '.join(OF_RUNS)}")
+    options = parser.parse_args(arguments)
+    for path in write_figures(options.name, options.sweep, options.out, options.run):
+        print(path, flush=True)
+    return 0
+
+
 def _prepare(overrides: list[str]) -> int:
     _reject_flags(overrides, "none")
     from sla_ablate import sweep
@@ -315,6 +335,7 @@ COMMANDS = {
     "retry": _retry,
     "analyze": _analyze,
     "report": _report,
+    "figure": _figure,
     "prepare": _prepare,
     "patterns": _patterns,
     "generate": _generate,

@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from analysis.figures.attention_grid import attention_grid
-from analysis.figures.differences import paired_differences
+from analysis.figures.differences import differences, paired_differences
 from analysis.figures.distance import distance
 from analysis.figures.entropy import entropy
 from analysis.figures.generalised_jsd import generalised_jsd
@@ -33,7 +33,7 @@ __all__ = ["FIGURES", "SweepData", "open_sweep", "paired_differences", "render",
 
 FIGURES: dict[str, Callable[[SweepData], Figure]] = {
     "pattern": pattern,
-    "differences": lambda data: paired_differences(data.records),
+    "differences": differences,
     "training": training,
     "position": position,
     "layers": layers,
@@ -56,25 +56,33 @@ def write_figures(name: str, sweep: Path, out: Path | None = None, run: str | No
     Files are `<name>.svg`, `.pdf` and `.png`, with several settings `<name>-<setting>.*`.
 
     Args:
-        name: of `FIGURES`, or `all`.
+        name: of `FIGURES`, or `all`; with a run, all of `OF_RUNS`.
         sweep: its folder.
         out: where to.
         run: the id or folder of the one run that figures of `OF_RUNS` show.
 
     Raises:
-        InputError: one of these is unknown, or the sweep lacks what the figure is drawn from. With `all`, figures
-            after the one that lacks something are not drawn.
+        InputError: one of these is unknown, or the sweep lacks what a figure is drawn from; the others of `all` are
+            drawn before.
     """
     if name not in (*FIGURES, "all"):
         raise unknown("figure", name, (*FIGURES, "all"))
     if run is not None and name not in (*OF_RUNS, "all"):
         raise InputError(f"figure {name} shows all runs; a run can be chosen for {', '.join(OF_RUNS)}")
+    names = [name] if name != "all" else list(FIGURES) if run is None else OF_RUNS
     settings = open_sweep(sweep, run)
     out = out or sweep / "figures"
+    lacking: list[str] = []
     for setting, data in settings.items():
-        for each in FIGURES if name == "all" else [name]:
-            figure = FIGURES[each](data)
+        for each in names:
+            try:
+                figure = FIGURES[each](data)
+            except InputError as error:
+                lacking.append(str(error))
+                continue
             file = each if len(settings) == 1 else f"{each}-{setting}"
             for suffix in FORMATS:
                 write_atomically(path := out / f"{file}.{suffix}", render(figure, suffix))
                 yield path
+    if lacking:
+        raise InputError("\n".join(dict.fromkeys(lacking)))

@@ -26,7 +26,7 @@ def attention_grid(data: SweepData) -> Figure:
     from analysis.figures.attention import attention_maps, pooled
 
     record = data.chosen(2)[-1]
-    heads = data.of_heads("entropy")
+    heads = data.of_heads("normalised_entropy")
     roles = heads[heads["run"] == record["run_id"]].set_index(["layer", "head"])["role"]
     layers = attention_maps(data, record)
     n_head, n_tokens = len(layers[0].q), layers[0].n_tokens

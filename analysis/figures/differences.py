@@ -8,26 +8,32 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.style import COLUMN, looks, styled, wrap
+from analysis.figures.sweep_data import SweepData
 from analysis.statistics import paired_interval
 from analysis.tables import BASELINE, Record, by_setting, comparison_table, seed_differences
 from sla_ablate.errors import InputError
 
 
+def differences(data: SweepData) -> Figure:
+    """Which patterns have a lower loss than the baseline, and do the seeds resolve it?"""
+    return paired_differences(data.records)
+
+
 @styled
 def paired_differences(records: Sequence[Record]) -> Figure:
-    """Which patterns have a lower loss than the baseline, and do the seeds resolve it?
+    """Each pattern's seed-paired difference to the baseline, in nats per token, for one setting.
 
-    Every seed-paired difference in nats per token is a dot above its pattern's mean, which carries a 95 % t-interval
-    where there are two pairs or more. Patterns from best to worst, as in `comparison_table`.
+    Every seed is a dot above its pattern's mean, which carries a 95 % t-interval where there are two
+    pairs or more. Patterns from best to worst, as in `comparison_table`.
 
     Raises:
         InputError: records of several settings, or no pattern with a pair of done runs.
     """
     if len(settings := by_setting(records)) > 1:
         raise InputError(f"one figure shows one setting, got records of {len(settings)}")
-    differences = seed_differences(records)
+    table = seed_differences(records)
     ranked = list(comparison_table(records)["pattern"])
-    patterns = [pattern for pattern in ranked if pattern in set(differences["pattern"])]
+    patterns = [pattern for pattern in ranked if pattern in set(table["pattern"])]
     if not patterns:
         raise InputError("no pattern has a done run paired with a done baseline run")
 
@@ -39,7 +45,7 @@ def paired_differences(records: Sequence[Record]) -> Figure:
     axes.annotate(BASELINE, (0, 1), xycoords=axes.get_xaxis_transform(), ha="center", va="bottom")
     for y, pattern in enumerate(patterns):
         colour, marker = look[pattern].colour, look[pattern].marker
-        deltas = differences.loc[differences["pattern"] == pattern, "delta"].to_numpy()
+        deltas = table.loc[table["pattern"] == pattern, "delta"].to_numpy()
         axes.plot(deltas, [y - 0.16] * len(deltas), "o", color=colour, markersize=2.5, label="one seed")
         interval = paired_interval(deltas)
         if interval.exists:

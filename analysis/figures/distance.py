@@ -16,5 +16,7 @@ def distance(data: SweepData) -> Figure:
     Every head of every seed: the mean distance of what it attends to, without attention on the first token, which
     would count as far.
     """
-    figure, _ = heads_by_layer(data, "attention_distance_off_sink", "attention distance (tokens)")
+    figure, _ = heads_by_layer(
+        data, "attention_distance_off_sink", "attention distance (tokens),\nfirst token left out"
+    )
     return figure

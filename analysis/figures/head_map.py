@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.panels import page, role_handles, tell_left_out
-from analysis.figures.style import HEATMAP, ORDER, ROLES, styled, wrap
+from analysis.figures.style import HEATMAP, ORDER, PAGE, ROLES, styled, wrap
 from analysis.figures.sweep_data import SweepData
 
 ROWS = 64
@@ -30,28 +32,32 @@ def head_map(data: SweepData) -> Figure:
     entropy = data.of_heads("normalised_entropy")
     points, stress = classical_scaling(divergences([m for r in runs for m in attention_maps(data, r)], ROWS))
     figure, grid = page(2, len(runs), 4.4, sharex="all", sharey="all")
+    figure.set_figwidth(min(PAGE, 1.4 + 2 * len(runs)))
     figure.set_layout_engine("compressed")
-    scales = [(ORDER, 0, int(entropy["layer"].max())), (HEATMAP, 0, 1)]
-    coloured = [None, None]
-    for run, mine in enumerate(np.split(points, len(runs))):
-        others = np.delete(points.reshape(len(runs), -1, 2), run, axis=0).reshape(-1, 2)
-        heads = entropy[entropy["run"] == runs[run]["run_id"]].sort_values(["layer", "head"])
-        for row, (column, (colours, low, high)) in enumerate(zip(("layer", "value"), scales, strict=True)):
-            axes = grid[row, run]
-            axes.plot(*others.T, ".", color="#D8D8D8", markersize=2, zorder=0)
+    rows = (
+        ("layer", "layer", ORDER, Normalize(0, int(entropy["layer"].max()))),
+        ("value", "entropy / ln(keys seen)", HEATMAP, Normalize(0, 1)),
+    )
+    for panels, (column, label, colours, norm) in zip(grid, rows, strict=True):
+        for axes, record, mine in zip(panels, runs, np.split(points, len(runs)), strict=True):
+            axes.plot(*points.T, ".", color="#D8D8D8", markersize=2, zorder=0)
+            heads = entropy[entropy["run"] == record["run_id"]].sort_values(["layer", "head"])
             for role, look in ROLES.items():
                 of = (heads["role"] == role).to_numpy()
-                coloured[row] = axes.scatter(
+                axes.scatter(
                     *mine[of].T, s=16, c=heads.loc[of, column].astype(float), marker=look.marker, cmap=colours,
-                    vmin=low, vmax=high, edgecolor="black", linewidth=0.4,
+                    norm=norm, edgecolor="black", linewidth=0.4,
                 )  # fmt: skip
             axes.set_aspect("equal")
-        grid[0, run].set_title(f"{wrap(runs[run]['pattern']['label'])}\nseed {runs[run]['seed']}")
-        grid[1, run].set_xlabel("dimension 1 (√nats)")
-    for row, label in enumerate(("layer", "entropy / ln(keys seen)")):
-        grid[row, 0].set_ylabel("dimension 2 (√nats)")
-        figure.colorbar(coloured[row], ax=grid[row].tolist(), label=label, ticks=MaxNLocator(5, integer=label == "layer"))
-    figure.legend(handles=role_handles("one head", "white"), loc="outside lower center", ncols=2, title=f"stress {stress:.2f}")
+        panels[0].set_ylabel("dimension 2 (√nats)")
+        ticks = MaxNLocator(5, integer=column == "layer")
+        figure.colorbar(ScalarMappable(norm, colours), ax=panels.tolist(), label=label, ticks=ticks)
+    for record, first, last in zip(runs, grid[0], grid[-1], strict=True):
+        first.set_title(f"{wrap(record['pattern']['label'])}\nseed {record['seed']}")
+        last.set_xlabel("dimension 1 (√nats)")
+    figure.legend(
+        handles=role_handles("one head", "white"), loc="outside lower center", ncols=2, title=f"stress {stress:.2f}"
+    )
     tell_left_out(figure, data)
     return figure
 

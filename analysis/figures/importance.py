@@ -25,7 +25,7 @@ def importance(data: SweepData) -> Figure:
     }
     figure, grid = page(2, len(patterns), 4)
     for (label, table), panels in zip(rows.items(), grid, strict=True):
-        means = table.groupby(["pattern", "seed", "role", "layer"], as_index=False)["value"].mean()
+        means = table.groupby(["pattern", "seed", "role", "layer"])["value"].mean().reset_index()
         for pattern, axes in zip(patterns, panels, strict=True):
             for shift, (role, look) in zip((-_WIDTH / 2, _WIDTH / 2), ROLES.items(), strict=True):
                 mine = means[(means["pattern"] == pattern) & (means["role"] == role)]
@@ -34,7 +34,15 @@ def importance(data: SweepData) -> Figure:
                 axes.bar(at, bars, _WIDTH, **filled(look))
                 with_mean(axes, mine, "layer", "value", shift + _WIDTH / 5, look, bar=True)
                 dots = mine["layer"].astype(float) + shift - _WIDTH / 5
-                axes.plot(dots, mine["value"], "o", color="white", markeredgecolor="black", markeredgewidth=0.5, markersize=1.6)
+                axes.plot(
+                    dots,
+                    mine["value"],
+                    "o",
+                    color="white",
+                    markeredgecolor="black",
+                    markeredgewidth=0.5,
+                    markersize=1.6,
+                )
             axes.axhline(0, color="black", linewidth=0.6)
         panels[0].set_ylabel(label)
     grid[0, 0].set_ylim(bottom=0)

@@ -28,7 +28,7 @@ def jsd(data: SweepData) -> Figure:
     rows = -(-n_layer // columns)
     most = max(2, SHOWN // rows)
     runs = data.chosen(most)
-    height = rows * ((PAGE - 1.2) / columns * 1.3 + 0.5) + 0.25
+    height = rows * ((PAGE - 1.2) / columns * 1.3 + 0.5) + 0.4
     figure = Figure(figsize=(PAGE, len(runs) * height), layout="constrained")
     parts = figure.subfigures(len(runs), 1, squeeze=False)[:, 0]
     for part, record in zip(parts, runs, strict=True):
@@ -40,6 +40,8 @@ def jsd(data: SweepData) -> Figure:
             here = [t[(t["run"] == record["run_id"]) & (t["layer"] == layer)] for t in (pairs, entropy)]
             mesh = _layer(above, below, *here)
             above.set_title(f"layer {layer}")
+            if layer >= n_layer - columns:
+                below.set_xlabel("head")
             if layer % columns:
                 above.set_yticklabels([])
             else:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.panels import page, paired_by, pattern_handles, seeds_and_mean, tell_left_out
 from analysis.figures.style import layer_axis, styled
-from analysis.figures.sweep_data import SweepData, differences
+from analysis.figures.sweep_data import SweepData, paired_deltas
 
 
 @styled
@@ -22,8 +22,8 @@ def layers(data: SweepData) -> Figure:
     whole = ["run", "pattern", "seed", "pairing", "layer"]
     columns = {
         ("generalised JSD", " (nats)"): data.of_layers("generalised_jsd"),
-        ("effective number of heads", ""): data.of_layers("effective_heads"),
-        ("entropy / ln(keys seen)", ""): entropy.groupby(whole, as_index=False)["value"].mean(),
+        ("effective heads", ""): data.of_layers("effective_heads"),
+        ("entropy / ln(keys seen)", ""): entropy.groupby(whole)["value"].mean().reset_index(),
     }
     figure, grid = page(2, len(columns), 3.8, sharey="none")
     for ((label, unit), table), (above, below) in zip(columns.items(), grid.T, strict=True):
@@ -31,7 +31,7 @@ def layers(data: SweepData) -> Figure:
         for pattern, look in looks.items():
             seeds_and_mean(above, shown[shown["pattern"] == pattern], "layer", look)
         above.set_ylabel(label + unit)
-        paired_by(below, differences(shown, "layer"), "layer", looks)
+        paired_by(below, paired_deltas(shown, "layer"), "layer", looks)
         below.set_ylabel(f"Δ to baseline{unit}")
         layer_axis(below)
     figure.legend(handles=pattern_handles(looks), loc="outside lower center", ncols=2)

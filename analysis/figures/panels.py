@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def paired_by(axes: Axes, deltas: pd.DataFrame, x: str, looks: Mapping[str, Look
 
     Args:
         axes: where.
-        deltas: as of `differences`.
+        deltas: as of `paired_deltas`.
         x: its column of whole numbers.
         looks: of the patterns, side by side in this order.
     """
@@ -67,7 +67,7 @@ def heads_by_layer(data: SweepData, metric: str, label: str) -> tuple[Figure, li
         seeds = sorted(mine["seed"].unique())
         for (seed, role), heads in mine.groupby(["seed", "role"]):
             shift = (-0.2 if role == "own" else 0.2) + 0.24 * (seeds.index(seed) - (len(seeds) - 1) / 2) / len(seeds)
-            role_dots(axes, heads["layer"].astype(float) + shift, heads["value"], role, 3.2 if n_layer <= 8 else 2)
+            role_dots(axes, heads["layer"].astype(float) + shift, heads["value"], str(role), 3.2 if n_layer <= 8 else 2)
         axes.set_title(wrap(pattern))
         layer_axis(axes)
     grid[0, 0].set_ylabel(label)
@@ -100,9 +100,7 @@ def role_handles(what: str, face: str | None = None) -> list[Line2D]:
 
 def role_patches() -> list[Artist]:
     """For a legend of bars."""
-    return [
-        Patch(label=f"{role} heads", **filled(look)) for role, look in ROLES.items()
-    ]
+    return [Patch(label=f"{role} heads", **filled(look)) for role, look in ROLES.items()]
 
 
 def pattern_handles(looks: Mapping[str, Look]) -> list[Line2D]:
@@ -122,5 +120,5 @@ def page(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure
 
 def tell_left_out(figure: Figure, data: SweepData, most: int = SHOWN) -> None:
     """Say above the figure that it shows not all patterns."""
-    if len(data.ranked) > most:
-        figure.suptitle(f"the {most} first of {len(data.ranked)} patterns: baseline, then by loss")
+    if data.run is None and len(data.ranked) > most:
+        figure.suptitle(f"{most} of {len(data.ranked)} patterns: the baseline and those of lowest loss")

@@ -10,7 +10,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.panels import page, tell_left_out
-from analysis.figures.style import OWN, PAGE, SHOWN, SKIP, styled, wrap
+from analysis.figures.style import COLUMN, OWN, PAGE, SHOWN, SKIP, styled, wrap
 from analysis.figures.sweep_data import SweepData
 from sla_ablate import diagram
 from sla_ablate.patterns import SkipPattern
@@ -34,7 +34,7 @@ def pattern(data: SweepData) -> Figure:
     rows = -(-len(panels) // columns)
     n_layer, n_head = panels[0][1][1].shape
     figure, grid = page(rows, columns, rows * (0.9 + 0.22 * n_layer) + 0.4, sharey="all", sharex="none")
-    figure.set_figwidth(min(PAGE, 0.9 + columns * max(1.3, 0.3 * n_head)))
+    figure.set_figwidth(min(PAGE, max(COLUMN, 0.9 + columns * max(1.3, 0.3 * n_head))))
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for axes, (title, panel) in zip(grid.flat, panels, strict=False):
@@ -51,7 +51,7 @@ def pattern(data: SweepData) -> Figure:
         [], [], color=SKIP.colour, marker=SKIP.marker, markersize=5, markerfacecolor="white", linestyle="none",
         label="skip head, own keys and values not computed",
     )  # fmt: skip
-    figure.legend(handles=[*handles, hollow], loc="outside lower center", ncols=3)
+    figure.legend(handles=[*handles, hollow], loc="outside lower center", ncols=3 if columns > 2 else 1)
     tell_left_out(figure, data)
     return figure
 

@@ -7,15 +7,15 @@ from matplotlib.figure import Figure
 
 from analysis.figures.panels import paired_by, pattern_handles, seeds_and_mean, tell_left_out
 from analysis.figures.style import COLUMN, styled
-from analysis.figures.sweep_data import SweepData, differences
+from analysis.figures.sweep_data import SweepData, paired_deltas
 
 
 @styled
 def position(data: SweepData) -> Figure:
     """Does a pattern use its context as well as the baseline: is a difference of loss at early or at late tokens?
 
-    Above, loss by position, in buckets from one tick to the next: thin lines are seeds, thick ones means. Below, seed-paired
-    differences to the baseline, every seed and the mean with its 95 % t-interval.
+    Above, loss by position, in buckets from one tick to the next: thin lines are seeds, thick ones means. Below,
+    seed-paired differences to the baseline, every seed and the mean with its 95 % t-interval.
     """
     looks = data.looks()
     table = data.by_position("nll")
@@ -27,7 +27,7 @@ def position(data: SweepData) -> Figure:
     for pattern, look in looks.items():
         seeds_and_mean(above, table[table["pattern"] == pattern], "bucket", look)
     above.set_ylabel("loss (nats/token)")
-    paired_by(below, differences(table, "bucket"), "bucket", looks)
+    paired_by(below, paired_deltas(table, "bucket"), "bucket", looks)
     below.set_ylabel("Δ to baseline\n(nats/token)")
     below.set_xticks(np.arange(len(buckets)), [str(edge) for edge in buckets])
     below.set_xlabel("position of the bucket's first token (tokens)")

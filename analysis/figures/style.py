@@ -6,7 +6,7 @@ import io
 import re
 import textwrap
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ ORDER = "viridis"
 """For points that are told apart by an ordered number; as readable as `HEATMAP`, on white too."""
 FORMATS = ("svg", "pdf", "png")
 
-_RC = {
+_RC: dict[Any, Any] = {
     "axes.labelsize": 8,
     "axes.linewidth": 0.6,
     "axes.spines.right": False,
@@ -53,7 +53,8 @@ class Look(NamedTuple):
 
     colour: str
     marker: str
-    line: str | tuple[float, tuple[float, ...]] = "-"
+    line: Any = "-"
+    """As Matplotlib takes it."""
     hatch: str = ""
 
 

@@ -59,8 +59,11 @@ class SweepData:
         try:
             table = pd.read_parquet(self.folder / HEADS)
         except FileNotFoundError:
-            raise InputError(f"{self.folder} was not analysed; run: sla-ablate analyze {self.folder}") from None
-        return table[table["run"].isin([record["run_id"] for record in self.records])]
+            raise InputError(f"{self.folder} was not analyzed; run: sla-ablate analyze {self.folder}") from None
+        runs = _ids(self.records)
+        if lacking := sorted(set(runs) - set(table["run"])):
+            raise InputError(f"{lacking[0]} was not analyzed; run: sla-ablate analyze {self.folder}")
+        return table[table["run"].isin(runs)]
 
     def of_heads(self, metric: str) -> pd.DataFrame:
         """One row a run, layer and head; columns run, pattern, seed, pairing, layer, head, role, value."""
@@ -97,11 +100,11 @@ class SweepData:
 
     def _some(self, metric: str, rows: pd.DataFrame) -> pd.DataFrame:
         if rows.empty:
-            raise InputError(f"{self.folder / HEADS} has no {metric!r} of these runs; analyze the sweep again")
+            raise InputError(f"{self.folder / HEADS} has no {metric!r}; run: sla-ablate analyze {self.folder}")
         return rows
 
 
-def differences(table: pd.DataFrame, by: str) -> pd.DataFrame:
+def paired_deltas(table: pd.DataFrame, by: str) -> pd.DataFrame:
     """Values minus the baseline's of the same pairing and the same `by`; columns pattern, seed, `by`, delta.
 
     Args:

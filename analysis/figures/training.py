@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from analysis.figures.panels import pattern_handles, seeds_and_mean, tell_left_out
 from analysis.figures.style import COLUMN, styled
-from analysis.figures.sweep_data import SweepData, differences
+from analysis.figures.sweep_data import SweepData, paired_deltas
 
 POINTS = 50
 """Of a curve, at most; each is a mean over as many lines of the log as need be."""
@@ -25,7 +25,7 @@ def training(data: SweepData) -> Figure:
     curves = data.training()
     curves = curves[curves["pattern"].isin(looks)]
     train = _thinned(curves[curves["loss"].notna()])
-    deltas = differences(train, "step").rename(columns={"delta": "value"})
+    deltas = paired_deltas(train, "step").rename(columns={"delta": "value"})
     figure = Figure(figsize=(COLUMN, 3.6), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     for pattern, look in looks.items():
@@ -44,9 +44,9 @@ def training(data: SweepData) -> Figure:
 
 
 def _thinned(curves: pd.DataFrame) -> pd.DataFrame:
-    """Columns as of `differences`; a step is the last of those that its value is a mean over."""
+    """Columns as of `paired_deltas`; a step is the last of those that its value is a mean over."""
     steps = sorted(curves["step"].unique())
     width = -(-len(steps) // POINTS)
     last = {step: steps[min(i // width * width + width, len(steps)) - 1] for i, step in enumerate(steps)}
     curves = curves.assign(step=curves["step"].map(last), value=curves["loss"])
-    return curves.groupby(["pattern", "seed", "pairing", "step"], as_index=False)["value"].mean()
+    return curves.groupby(["pattern", "seed", "pairing", "step"])["value"].mean().reset_index()

@@ -1,8 +1,13 @@
 """Made-up run records."""
 
 import copy
+import json
 
+import numpy as np
+import pandas as pd
 import pytest
+
+IS_SKIP = {"baseline": [[False, False], [False, False]], "skip": [[False, False], [True, False]]}
 
 
 def make_record(pattern="baseline", seed=0, nats=2.0, *, setting="s1", state="done", config=None):
@@ -73,3 +78,51 @@ def sweep():
         "unresolved": [1.99, 2.11, 2.19],
     }
     return [make_record(name, seed, nats) for name, row in losses.items() for seed, nats in enumerate(row)]
+
+
+@pytest.fixture(scope="session")
+def analyzed(tmp_path_factory):
+    """The folder of an analyzed sweep, baseline and one pattern with three seeds each; all values are random."""
+    folder = tmp_path_factory.mktemp("runs") / "sweep"
+    rng = np.random.default_rng(0)
+    rows = []
+    for pattern in IS_SKIP:
+        for seed in range(3):
+            record = make_record(pattern, seed, rng.uniform(2, 3))
+            run = folder / record["run_id"]
+            run.mkdir(parents=True)
+            (run / "record.json").write_text(json.dumps(record))
+            lines = [{"step": step, "loss": rng.uniform(2, 3)} for step in (1, 2, 3)] + [
+                {"step": 3, "validation_loss": 2}
+            ]
+            (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            identity = {"run": record["run_id"], **{k: record[k] for k in ("seed", "setting", "pairing")}}
+            rows += [{**identity, "pattern": pattern, **row} for row in _measured(IS_SKIP[pattern], rng)]
+    table = pd.DataFrame(rows)
+    for column in ("layer", "head", "other_layer", "other_head", "position"):
+        table[column] = table[column].astype("Int64")
+    (folder / "analysis").mkdir()
+    table.to_parquet(folder / "analysis/heads.parquet")
+    return folder
+
+
+def _measured(is_skip, rng):
+    for layer in (0, 1):
+        for metric in ("generalised_jsd", "generalised_jsd_within", "generalised_jsd_between", "effective_heads"):
+            yield {"layer": layer, "metric": metric, "value": rng.uniform()}
+        jsd = rng.uniform(0, np.log(2))
+        for head in (0, 1):
+            role = "skip" if is_skip[layer][head] else "own"
+            for metric in ("normalised_entropy", "attention_distance_off_sink", "importance", "knock_out"):
+                whole = {"layer": layer, "head": head, "role": role, "metric": metric}
+                yield {**whole, "value": rng.uniform()}
+                yield {**whole, "position": 4, "value": -1}  # no figure shows it
+            pair = {"layer": layer, "head": head, "other_layer": layer, "metric": "pairwise_jsd"}
+            yield {**pair, "other_head": 1 - head, "value": jsd}
+            yield {**pair, "other_head": head, "value": 0}
+            for other in (0, 1):
+                pair = {"layer": layer, "head": head, "other_layer": other, "other_head": head}
+                yield {**pair, "metric": "map_similarity", "value": rng.uniform()}
+        yield {"layer": layer, "role": "own", "metric": "generalised_jsd", "value": -1}  # nor this
+    for position in (1, 2, 4):
+        yield {"position": position, "metric": "nll", "value": rng.uniform(2, 3)}
