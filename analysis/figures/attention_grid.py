@@ -30,9 +30,9 @@ def attention_grid(data: SweepData) -> Figure:
     roles = heads[heads["run"] == record["run_id"]].set_index(["layer", "head"])["role"]
     layers = attention_maps(data, record)
     n_head, n_tokens = len(layers[0].q), layers[0].n_tokens
-    size = min(1, (PAGE - 1.4) / n_head)
+    size = min(1, (PAGE - 1.5) / n_head - 0.08)
     figure, grid = page(len(layers), n_head, len(layers) * (size + 0.08) + 0.9, sharex="all", sharey="all")
-    figure.set_figwidth(n_head * (size + 0.08) + 1.4)
+    figure.set_figwidth(n_head * (size + 0.08) + 1.5)
     figure.set_layout_engine("compressed")
     image: AxesImage
     for maps, row in zip(layers, grid[::-1], strict=True):
@@ -43,14 +43,15 @@ def attention_grid(data: SweepData) -> Figure:
             look = ROLES[roles[maps.layer, head]]
             is_skip = bool(look.hatch)
             axes.spines[:].set_visible(True)
-            axes.spines[:].set(color=look.colour, linewidth=2 if is_skip else 0.8)
+            axes.spines[:].set(color=look.colour, linewidth=1.5 if is_skip else 0.8)
             axes.set_xticks([0, n_tokens])
             axes.set_yticks([0, n_tokens])
-            axes.tick_params(length=2)
-        row[0].set_ylabel(f"layer {maps.layer}")
+            axes.tick_params(length=2, labelleft=False, labelbottom=False)
+        row[0].set_ylabel(str(maps.layer) if maps.layer else "layer 0")
     for head, axes in enumerate(grid[0]):
-        axes.set_title(f"head {head}")
+        axes.set_title(str(head) if head else "head 0")
     grid[-1, n_head // 2].set_xlabel("key (token)")
+    grid[-1, 0].tick_params(labelleft=True, labelbottom=True)
     figure.supylabel("query (token)", fontsize=8)
     stride = -(-n_tokens // SIZE)
     label = "attention" if stride == 1 else f"attention (greatest of {stride} × {stride})"

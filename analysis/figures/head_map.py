@@ -13,8 +13,8 @@ from analysis.figures.panels import page, role_handles, tell_left_out
 from analysis.figures.style import HEATMAP, ORDER, PAGE, ROLES, styled, wrap
 from analysis.figures.sweep_data import SweepData
 
-ROWS = 64
-"""Query rows that the divergences are a mean over."""
+MOST_ROWS, LEAST_ROWS, PAIRS = 64, 16, 2_000_000
+"""Query rows that the divergences are a mean over: as few as it takes to have no more than so many pairs in all."""
 Points = npt.NDArray[np.float64]
 
 
@@ -30,13 +30,16 @@ def head_map(data: SweepData) -> Figure:
 
     runs = data.chosen()
     entropy = data.of_heads("normalised_entropy")
-    points, stress = classical_scaling(divergences([m for r in runs for m in attention_maps(data, r)], ROWS))
+    layers = [maps for record in runs for maps in attention_maps(data, record)]
+    n_heads = sum(len(maps.q) for maps in layers)
+    rows_each = 2 * PAIRS // n_heads**2 // 2 * 2  # even, as strata are of two
+    points, stress = classical_scaling(divergences(layers, min(MOST_ROWS, max(LEAST_ROWS, rows_each))))
     figure, grid = page(2, len(runs), 4.4, sharex="all", sharey="all")
-    figure.set_figwidth(min(PAGE, 1.4 + 2 * len(runs)))
+    figure.set_figwidth(min(PAGE, 1.4 + 1.7 * len(runs)))
     figure.set_layout_engine("compressed")
     rows = (
         ("layer", "layer", ORDER, Normalize(0, int(entropy["layer"].max()))),
-        ("value", "entropy / ln(keys seen)", HEATMAP, Normalize(0, 1)),
+        ("value", "entropy / ln(keys)", HEATMAP, Normalize(0, 1)),
     )
     for panels, (column, label, colours, norm) in zip(grid, rows, strict=True):
         for axes, record, mine in zip(panels, runs, np.split(points, len(runs)), strict=True):
@@ -49,9 +52,10 @@ def head_map(data: SweepData) -> Figure:
                     norm=norm, edgecolor="black", linewidth=0.4,
                 )  # fmt: skip
             axes.set_aspect("equal")
-        panels[0].set_ylabel("dimension 2 (√nats)")
+            axes.margins(0.1)
         ticks = MaxNLocator(5, integer=column == "layer")
         figure.colorbar(ScalarMappable(norm, colours), ax=panels.tolist(), label=label, ticks=ticks)
+    figure.supylabel("dimension 2 (√nats)", fontsize=8)
     for record, first, last in zip(runs, grid[0], grid[-1], strict=True):
         first.set_title(f"{wrap(record['pattern']['label'])}\nseed {record['seed']}")
         last.set_xlabel("dimension 1 (√nats)")
