@@ -59,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in str(error).splitlines():
             print(f"sla-ablate: {line}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise  # not one of a file that was named: for this a traceback is needed
+        print(f"sla-ablate: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -223,13 +228,14 @@ def _patterns(arguments: list[str]) -> int:
     options, flags = parser.parse_known_intermixed_args(arguments)
     _reject_flags(flags, "--svg FILE, --help")
     from sla_ablate import catalogue, sweep
+    from sla_ablate.files import write_atomically
 
     if any(re.match(r"[+~]*(pattern|experiment)=", override) for override in options.overrides):
         configs = sweep.compose_all(options.overrides, multirun=True)
         # Runs that differ only in what no pattern depends on, such as the seed, are told once.
         sections = list(dict.fromkeys(map(catalogue.describe, configs)))
         if options.svg:
-            _write(options.svg, catalogue.draw(configs))
+            write_atomically(options.svg, catalogue.draw(configs).encode())
     elif options.svg:
         raise InputError("--svg draws one pattern; choose it with pattern=NAME")
     else:
@@ -284,15 +290,6 @@ def _export(arguments: list[str]) -> int:
     export(options.run, options.out)
     print(options.out)
     return 0
-
-
-def _write(file: Path, text: str) -> None:
-    from sla_ablate.files import write_atomically
-
-    try:
-        write_atomically(file, text.encode())
-    except OSError as error:
-        raise InputError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def _reject_flags(overrides: list[str], allowed: str) -> None:

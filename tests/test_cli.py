@@ -251,7 +251,7 @@ def test_patterns_has_a_section_for_each_pattern(sla):
         (["pattern=cla", "--svg"], "argument --svg: expected one argument"),
         (["--svg", "x.svg"], "--svg draws one pattern; choose it with pattern=NAME"),
         (["pattern=cla,yoco", "--svg", "x.svg"], "--svg draws one pattern, not 2"),
-        (["pattern=cla", "--svg", "."], r"\. cannot be written: "),
+        (["pattern=cla", "--svg", "."], r"sla-ablate: \.: [A-Z]"),
         (["pattern=yocco"], "pattern 'yocco' is unknown; .*did you mean 'yoco'"),
         (["pattern=yoco", "pattern.split=6"], "split=6 is not possible with 6 layers; choose 0 to 5, nearest 5"),
         (["pattern=cla", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
