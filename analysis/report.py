@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.figures import paired_differences, render
+from analysis.diversity_table import render_markdown as render_diversity
+from analysis.figures import open_sweep, paired_differences, render
+from analysis.figures.sweep_data import HEADS
 from analysis.tables import (
     Record,
     by_setting,
@@ -22,6 +24,8 @@ from sla_ablate.files import write_atomically
 def write_report(sweep: Path, out: Path | None = None) -> str:
     """Write the report of a sweep folder into `out` (default `<sweep>/report`); returns `table.md`'s text.
 
+    A sweep that was analyzed has a `diversity.md` too.
+
     Raises:
         InputError: the sweep has no records, or no run of it is done.
     """
@@ -30,6 +34,9 @@ def write_report(sweep: Path, out: Path | None = None) -> str:
     records = read_records(sweep)
     out = out or sweep / "report"
     files = report_files(records)
+    if (sweep / HEADS).exists():
+        text = "\n".join(render_diversity(data) for data in open_sweep(sweep).values())
+        files["diversity.md"] = text.encode()
     for name, data in files.items():
         write_atomically(out / name, data)
     return files["table.md"].decode()

@@ -18,12 +18,10 @@ def layers(data: SweepData) -> Figure:
     every seed and the mean with its 95 % t-interval.
     """
     looks = data.looks()
-    entropy = data.of_heads("normalised_entropy")
-    whole = ["run", "pattern", "seed", "pairing", "layer"]
     columns = {
-        ("generalised JSD", " (nats)"): data.of_layers("generalised_jsd"),
-        ("effective heads", ""): data.of_layers("effective_heads"),
-        ("entropy / ln(keys seen)", ""): entropy.groupby(whole)["value"].mean().reset_index(),
+        ("generalised JSD", " (nats)"): data.by_layer("generalised_jsd"),
+        ("effective heads", ""): data.by_layer("effective_heads"),
+        ("entropy / ln(keys seen)", ""): data.by_layer("normalised_entropy"),
     }
     figure, grid = page(2, len(columns), 3.8, sharey="none")
     for ((label, unit), table), (above, below) in zip(columns.items(), grid.T, strict=True):

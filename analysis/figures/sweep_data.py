@@ -76,6 +76,12 @@ class SweepData:
         whole = t["head"].isna() & t["role"].isna() & t["position"].isna() & t["other_layer"].isna()
         return self._some(metric, t[t["layer"].notna() & whole])
 
+    def by_layer(self, metric: str) -> pd.DataFrame:
+        """As `of_layers`; of a metric of heads, the mean over the layer's heads."""
+        if self._of(metric)["head"].isna().all():
+            return self.of_layers(metric)
+        return self.of_heads(metric).groupby([*_INDEX, "layer"], sort=False)["value"].mean().reset_index()
+
     def of_pairs(self, metric: str) -> pd.DataFrame:
         """One row a run and pair; columns as of `of_heads`, and other_layer, other_head."""
         t = self._of(metric)
