@@ -22,7 +22,7 @@ from analysis.tables import count_states, runs_table
 from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished, replacing, sha256
 from sla_ablate.ledger import duration
-from sla_ablate.runs import CHECKPOINT, Record, claim, identify, read_config, read_record, run_folders
+from sla_ablate.runs import CHECKPOINT, Record, claim, read_record, run_folders
 
 RESULT = "analysis.parquet"
 """In a run's folder: its rows of `heads.parquet`, and as metadata what they depend on."""
@@ -130,8 +130,8 @@ def analyze_run(run: Path, effort: Effort) -> None:
     import torch
 
     from analysis.measure import measure
-    from sla_ablate.data.shards import prepare
     from sla_ablate.model.gpt import GPT
+    from sla_ablate.trained import data_of
 
     torch.set_num_threads(1)
     with claim(run) as lock:
@@ -140,10 +140,7 @@ def analyze_run(run: Path, effort: Effort) -> None:
         remove_unfinished(run)
         record = read_record(run)
         assert record is not None
-        config = read_config(run)
-        shards = prepare(config.data)
-        if identify(config, shards.digest).setting != record["setting"]:
-            raise InputError(f"{run / 'config.yaml'} names other data, or another model, than the run was trained with")
+        shards = data_of(run)
         depends_on = _digest(run, record, effort)
         model = GPT.load(run / CHECKPOINT).eval().to("cuda" if torch.cuda.is_available() else "cpu")
         table, extent = measure(model, shards, **asdict(effort))

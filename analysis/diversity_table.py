@@ -19,6 +19,9 @@ ALL = "all"
 """In the place of a layer: the mean over the layers."""
 
 
+COLUMNS = ("measure", "layer", "pattern", "baseline", "delta", "delta_low", "delta_high", "pairs", "p_holm")
+
+
 def diversity_table(data: SweepData) -> pd.DataFrame:
     """One row a measure, layer and pattern, and one for the mean over the layers (`layer` is `ALL`).
 
@@ -40,7 +43,7 @@ def diversity_table(data: SweepData) -> pd.DataFrame:
                     **{"pairs": interval.n, "p_holm": paired_p_value(deltas)},
                 }
             )
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     families = [table["measure"], table["layer"] == ALL]
     return table.assign(p_holm=table.groupby(families)["p_holm"].transform(holm))
 
@@ -48,6 +51,8 @@ def diversity_table(data: SweepData) -> pd.DataFrame:
 def render_markdown(data: SweepData) -> str:
     """`diversity_table` for people, and how the change of the heads goes with the change of the loss."""
     table = diversity_table(data)
+    if table.empty:
+        return "Heads are compared with the baseline's of the same seed: there is no such pair of analyzed runs.\n"
     blocks = [
         "Δ: pattern minus the baseline of the same seed, mean and 95 % t-interval over seed pairs"
         f" ({_counts(table['pairs'])}). **Bold**: p below .05 after Holm's adjustment, over the patterns in the row of"
@@ -62,7 +67,8 @@ def render_markdown(data: SweepData) -> str:
         rows.insert(0, BASELINE, baseline)
         align = ["left", *["right"] * len(rows.columns)]
         blocks += [f"### {title}", rows.to_markdown(disable_numparse=True, colalign=align)]
-    return "\n\n".join([*blocks, *_with_the_loss(data)]) + "\n"
+    lacking = [f"Not analyzed, so not in these tables: {', '.join(data.unmeasured)}."] if data.unmeasured else []
+    return "\n\n".join([*blocks, *_with_the_loss(data), *lacking]) + "\n"
 
 
 def _with_mean(table: pd.DataFrame) -> pd.DataFrame:

@@ -128,7 +128,8 @@ class KnockOut(HeadMetric):
             for layer in range(L):
                 here: Mask = np.arange(L)[:, None] == layer
                 for role, heads in enumerate((here & ~skip, here & skip)):
-                    self.role[role, layer] += without(heads)
+                    if heads.any():
+                        self.role[role, layer] += without(heads)
                 if skip[layer].any():
                     self.all_rerouted[layer] += loss(rerouted(model, here & skip))
                 for head in range(H):

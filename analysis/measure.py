@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +19,6 @@ from analysis.importance import HeadImportance, KnockOut, add_importance
 from analysis.loss_by_position import position_nll
 from analysis.tidy import tidy
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.errors import InputError
 from sla_ablate.model.gpt import GPT
 
 N_MIN = 16
@@ -74,8 +72,11 @@ def measure(model: GPT, shards: TokenShards, tokens: int, query_rows: int) -> tu
         for name, value in knock_out.compute().items()
     }
     arrays |= {name: value.cpu().numpy() for name, value in (importance.compute() | effects).items()}
-    with suppress(InputError):  # no document is as long as the context
-        arrays["nll_by_position"] = np.array(position_nll(model, shards)["nats_per_token"])
+    if (shards.documents("validation")["tokens"] >= model.config.block_size).any():
+        by_position = position_nll(model, shards)
+        arrays["nll_by_position"] = np.array(by_position["nats_per_token"])
+        if (score := by_position["in_context_score"]) is not None:
+            arrays["in_context_score"] = np.array(score)
     return tidy(arrays, skip), asdict(extent)
 
 

@@ -11,8 +11,6 @@ import numpy as np
 
 from sla_ablate.errors import InputError
 
-RATES = ("nats_per_token", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
-
 
 @dataclass(frozen=True)
 class Totals:
@@ -69,19 +67,6 @@ class Totals:
     def byte_perplexity(self) -> float:
         """exp(Σ nll / Σ bytes), comparable across tokenizers; NaN for a text without bytes."""
         return _exp(self.nll / self.bytes) if self.bytes else math.nan
-
-
-def perplexity_record(validation: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record's `results["validation"]` comes to, with what must be said beside it.
-
-    Keys: the rates and sums of `Totals` but `nll`, and how the text was cut: `context_length`, `stride` and
-    `start_token`. `word_perplexity`, `byte_perplexity` and `bits_per_byte` are the formulas of lm-evaluation-harness.
-    """
-    totals = Totals.of(validation)
-    return {
-        **{name: getattr(totals, name) for name in (*RATES, "tokens", "bytes", "words")},
-        **{name: validation[name] for name in ("context_length", "stride", "start_token")},
-    }
 
 
 def _exp(x: float) -> float:

@@ -31,7 +31,7 @@ BASELINE = "baseline"
 METRICS = ("nats_per_token", "perplexity", "bits_per_byte")
 COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
 RUN_COLUMNS = (
-    *("run_id", "setting", "pairing", "pattern", "seed", *METRICS, "word_perplexity", *COSTS),
+    *("run_id", "setting", "pairing", "pattern", "seed", *METRICS, "byte_perplexity", "word_perplexity", *COSTS),
     *("tokens", "tokens_per_second", "seconds", "precision"),
 )
 COMPARISON_COLUMNS = (
@@ -137,7 +137,7 @@ def _run_row(record: Record) -> dict[str, Any]:
     return {
         **{name: record[name] for name in ("run_id", "setting", "pairing", "seed")},
         "pattern": record["pattern"]["label"],
-        **{name: getattr(totals, name) for name in (*METRICS, "word_perplexity")},
+        **{name: getattr(totals, name) for name in (*METRICS, "byte_perplexity", "word_perplexity")},
         **{name: cost[name] for name in (*COSTS, "tokens", "tokens_per_second", "seconds")},
         "precision": record["environment"]["precision"],
     }

@@ -158,9 +158,11 @@ def _device(config: TrainerConfig) -> str:
     """The type of the run's devices.
 
     Raises:
-        InputError: there are fewer GPUs than devices.
+        InputError: there are fewer GPUs than devices, or none where one is asked for.
     """
     if config.accelerator == "cpu" or not torch.cuda.is_available():
+        if config.accelerator == "gpu":
+            raise InputError("trainer.accelerator=gpu is not possible, for torch finds no GPU; choose auto or cpu")
         return "cpu"
     if config.devices > (available := torch.cuda.device_count()):
         raise InputError(f"trainer.devices={config.devices} is more than there are GPUs; choose at most {available}")

@@ -18,8 +18,11 @@ from pathlib import Path
 from sla_ablate.runs import claim
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
-LOCKS = Path(tempfile.gettempdir()) / f"sla-ablate-{os.getuid()}"
-"""Of this machine and user: a device is held as a run folder is, so that nothing outlives a killed process."""
+LOCKS = Path(tempfile.gettempdir()) / "-".join(["sla-ablate", str(os.getuid()), os.environ.get("SLURM_JOB_ID", "all")])
+"""Of this machine and user: a device is held as a run folder is, so that nothing outlives a killed process.
+
+Jobs of Slurm on one machine each number their own devices from 0.
+"""
 
 
 def visible_devices(accelerator: str) -> list[str]:
@@ -62,8 +65,7 @@ class Device:
 def borrow(accelerator: str, count: int, give_up: Callable[[], bool]) -> Iterator[Device | None]:
     """So many devices that no other run has; waits for them, and yields None if `give_up` says so meanwhile.
 
-    Where there is no choice nothing is handed out: without a GPU, with one, which runs may share, and where Slurm or
-    Ray have chosen before.
+    Where there is no choice nothing is handed out: without a GPU, and with one, which runs may share.
     """
     names = visible_devices(accelerator)
     if len(names) < 2:

@@ -14,6 +14,7 @@ from typing import Any
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.errors import InstantiationException
 from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
@@ -59,6 +60,8 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     if stop.received:
         _requeue(stop.received[0])
         return 130
+    if isinstance(failure, ConnectionError | InstantiationException | RuntimeError):  # no cluster, no such partition
+        raise InputError(f"the launcher failed: {' '.join(str(failure).split())}")
     if failure is not None:
         raise failure
     return 0 if set(after) <= {"done", "running"} else 1

@@ -28,12 +28,13 @@ class SearchSpace:
         Raises:
             InputError: there is nothing to choose, or a sweep is of another kind.
         """
-        chosen = {o.get_key_element(): _distribution(o) for o in overrides if o.is_sweep_override()}
+        latest = {o.get_key_element(): o for o in overrides}
+        chosen = {key: _distribution(o) for key, o in latest.items() if o.is_sweep_override()}
         if not chosen:
             raise InputError(
                 "hydra/sweeper=optuna has nothing to choose; add for example 'optim.lr=tag(log,interval(1e-3,1e-2))'"
             )
-        return cls([str(o.input_line) for o in overrides if not o.is_sweep_override()], chosen)
+        return cls([str(o.input_line) for o in latest.values() if not o.is_sweep_override()], chosen)
 
     def cell(self, values: dict[str, Any]) -> list[str]:
         """The overrides of one run."""

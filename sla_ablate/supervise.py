@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def carry_out(folder: Path) -> None:
 def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device: Device) -> None:
     for leftover in ("log_tail", "traceback"):
         record.pop(leftover, None)
-    record |= {"state": "running", "attempt": record["attempt"] + 1, "error": None}
+    record |= {"state": "running", "attempt": record["attempt"] + 1, "error": None, "config": asdict(config)}
     write_record(folder, record)
     with (folder / "run.log").open("a+b") as log:
         start = log.seek(0, os.SEEK_END)

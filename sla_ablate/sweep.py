@@ -69,6 +69,7 @@ def parallel_runs(threads: int, devices: int, accelerator: str) -> int:
 # At import, so that a launcher's worker processes know them too.
 OmegaConf.register_new_resolver("parallel_runs", parallel_runs, replace=True)
 OmegaConf.register_new_resolver("product", operator.mul, replace=True)
+OmegaConf.register_new_resolver("gpus", lambda devices, on: None if on == "cpu" else devices, replace=True)
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
 

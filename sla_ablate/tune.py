@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from sla_ablate.errors import InputError
 from sla_ablate.launch import carry_out_all
-from sla_ablate.runs import read_record
+from sla_ablate.runs import is_held, read_record
 from sla_ablate.search_space import SearchSpace
 from sla_ablate.sweep import Run, check_cell
 
@@ -47,6 +47,9 @@ def tune(space: SearchSpace, hydra: DictConfig) -> int:
             codes.add(carry_out_all(list(proposed.values()), hydra))
         if 130 in codes:
             break
+        if held := [run.folder for run in proposed.values() if is_held(run.folder)]:
+            print(f"{held[0]} is run by another process; repeat the command when it is done", flush=True)
+            return 1
         for trial in trials:
             loss = _loss(runs.get(trial.number))
             if loss is None:

@@ -106,7 +106,7 @@ class Zygote:
 def _serve(connection: socket.socket) -> str:
     """Fork for every request: returns the argument in the child, and never in the parent."""
     while True:
-        request, descriptors, _, _ = socket.recv_fds(connection, 65536, 8)
+        request, descriptors, _, _ = socket.recv_fds(connection, 65536, 253)  # Linux sends no more
         if not request:
             os._exit(0)
         parent = os.getpid()

@@ -49,6 +49,11 @@ def carried_out(tmp_path):
     return {(names[r["pattern"]["name"]], r["seed"], r["config"]["optim"]["lr"]): r for r in records}
 
 
+def test_a_later_override_replaces_what_was_to_be_searched_and_the_reverse():
+    space = SearchSpace.of(_parse(["a=1,2", "b=range(1,6)", "c=7", "b=3", "c=8,9"]))
+    assert (space.fixed, list(space.chosen)) == (["b=3"], ["a", "c"])
+
+
 def test_a_search_is_optunas_and_a_repeated_one_goes_on_from_the_ledger(sla, tmp_path):
     code, output = sla("train", *OPTUNA, "hydra.sweeper.n_trials=11", code=LOSS)
     assert code == 0, output

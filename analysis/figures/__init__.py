@@ -84,5 +84,8 @@ def write_figures(name: str, sweep: Path, out: Path | None = None, run: str | No
             for suffix in FORMATS:
                 write_atomically(path := out / f"{file}.{suffix}", render(figure, suffix))
                 yield path
+        if "heads" in vars(data) and data.unmeasured:
+            runs = ", ".join(data.unmeasured)
+            lacking.append(f"not analyzed, so in no figure of heads: {runs}; run: sla-ablate analyze {sweep}")
     if lacking:
         raise InputError("\n".join(dict.fromkeys(lacking)))

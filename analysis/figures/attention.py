@@ -10,16 +10,12 @@ from analysis.diversity.maps import Maps
 from analysis.diversity.metrics.pairwise_jsd import row_divergences
 from analysis.diversity.rows import stratified
 from analysis.figures.sweep_data import SweepData
+from analysis.measure import N_MIN
 from analysis.tables import Record
-from sla_ablate.data.shards import prepare
 from sla_ablate.model.capture import capture
 from sla_ablate.model.evaluating import evaluating
 from sla_ablate.model.gpt import GPT
-from sla_ablate.runs import read_config
-from sla_ablate.trained import CHECKPOINT
-
-N_MIN = 16
-"""Rows that see fewer keys are hardly different and do not count."""
+from sla_ablate.trained import CHECKPOINT, data_of
 
 
 @torch.no_grad()
@@ -27,7 +23,7 @@ def attention_maps(data: SweepData, record: Record) -> list[Maps]:
     """The maps of each layer."""
     folder = data.run_folder(record)
     model = GPT.load(folder / CHECKPOINT)
-    validation = prepare(read_config(folder).data, log=lambda line: None).validation
+    validation = data_of(folder).validation
     tokens = torch.from_numpy(validation[None, : model.config.block_size].astype(np.int64))
     with evaluating(model), capture(model) as captured:
         model.hidden_states(tokens)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis.figures.panels import filled, tell_left_out
 from analysis.figures.style import HEATMAP, PAGE, ROLES, SHOWN, styled
 from analysis.figures.sweep_data import SweepData
+from sla_ablate.errors import InputError
 
 
 @styled
@@ -27,7 +28,10 @@ def jsd(data: SweepData) -> Figure:
     columns = min(n_layer, 6 if n_layer <= 12 else 8)
     rows = -(-n_layer // columns)
     most = max(2, SHOWN // rows)
-    runs = data.chosen(most)
+    measured = set(pairs["run"])
+    runs = [record for record in data.chosen(most) if record["run_id"] in measured]
+    if not runs:
+        raise InputError(f"none of the chosen runs was analyzed; run: sla-ablate analyze {data.folder}")
     height = rows * ((PAGE - 1.2) / columns * 1.3 + 0.5) + 0.4
     figure = Figure(figsize=(PAGE, len(runs) * height), layout="constrained")
     parts = figure.subfigures(len(runs), 1, squeeze=False)[:, 0]

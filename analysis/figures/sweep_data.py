@@ -55,15 +55,17 @@ class SweepData:
 
     @cached_property
     def heads(self) -> pd.DataFrame:
-        """`analysis/heads.parquet` of these runs."""
+        """`analysis/heads.parquet` of these runs, as far as they were measured."""
         try:
             table = pd.read_parquet(self.folder / HEADS)
         except FileNotFoundError:
             raise InputError(f"{self.folder} was not analyzed; run: sla-ablate analyze {self.folder}") from None
-        runs = _ids(self.records)
-        if lacking := sorted(set(runs) - set(table["run"])):
-            raise InputError(f"{lacking[0]} was not analyzed; run: sla-ablate analyze {self.folder}")
-        return table[table["run"].isin(runs)]
+        return self._some("any of these runs", table[table["run"].isin(_ids(self.records))])
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """The runs that `heads` lacks."""
+        return sorted(set(_ids(self.records)) - set(self.heads["run"]))
 
     def of_heads(self, metric: str) -> pd.DataFrame:
         """One row a run, layer and head; columns run, pattern, seed, pairing, layer, head, role, value."""
@@ -90,7 +92,10 @@ class SweepData:
     def by_position(self, metric: str) -> pd.DataFrame:
         """One row a run and position bucket of the whole model; columns as of `of_heads`, and position."""
         t = self._of(metric)
-        return self._some(metric, t[t["layer"].isna() & t["position"].notna()])
+        rows = t[t["layer"].isna() & t["position"].notna()]
+        if rows.empty:
+            raise InputError(f"{self.folder} has no {metric!r} by position: no validation document fills the context")
+        return rows
 
     def training(self) -> pd.DataFrame:
         """One row a line of each run's `metrics.jsonl`; columns run, pattern, seed, pairing and the line's own."""
@@ -106,7 +111,7 @@ class SweepData:
 
     def _some(self, metric: str, rows: pd.DataFrame) -> pd.DataFrame:
         if rows.empty:
-            raise InputError(f"{self.folder / HEADS} has no {metric!r}; run: sla-ablate analyze {self.folder}")
+            raise InputError(f"{self.folder / HEADS} has no {metric}; run: sla-ablate analyze {self.folder}")
         return rows
 
 

@@ -1,5 +1,8 @@
 """The table of diversity beside its values taken from `heads.parquet` by hand."""
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,3 +92,22 @@ def test_a_report_of_an_analyzed_sweep_has_it(analyzed, tmp_path):
     write_report(analyzed, tmp_path)
     (data,) = open_sweep(analyzed).values()
     assert (tmp_path / "diversity.md").read_text() == render_markdown(data)
+
+
+def test_runs_that_were_not_measured_are_named_and_the_others_told(analyzed, tmp_path, record):
+    folder = shutil.copytree(analyzed, tmp_path / "sweep")
+    new = record("skip", 7)
+    (folder / new["run_id"]).mkdir()
+    (folder / new["run_id"] / "record.json").write_text(json.dumps(new))
+    write_report(folder)
+    text = (folder / "report" / "diversity.md").read_text()
+    assert "(n = 3)" in text
+    assert text.endswith("Not analyzed, so not in these tables: skip-s7-s1.\n")
+
+
+def test_without_a_baseline_there_is_a_sentence(analyzed, tmp_path):
+    folder = shutil.copytree(analyzed, tmp_path / "sweep")
+    for run in folder.glob("baseline-*"):
+        shutil.rmtree(run)
+    write_report(folder)
+    assert (folder / "report" / "diversity.md").read_text().count("no such pair of analyzed runs") == 1

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from analysis.perplexity import Totals, perplexity_record
+from analysis.perplexity import Totals
 from sla_ablate.errors import InputError
 
 
@@ -49,18 +49,6 @@ def test_rates_of_common_names_are_those_of_lm_evaluation_harness():
     assert totals.byte_perplexity == pytest.approx(theirs.weighted_perplexity(by_byte), rel=1e-12)
     assert totals.bits_per_byte == pytest.approx(theirs.bits_per_byte(by_byte), rel=1e-12)
     assert totals.word_perplexity == pytest.approx(theirs.weighted_perplexity(by_word), rel=1e-12)
-
-
-def test_the_record_says_how_the_text_was_cut(record):
-    assert perplexity_record(record(nats=2.0)["results"]["validation"]) == {
-        "nats_per_token": 2.0,
-        "perplexity": pytest.approx(math.exp(2)),
-        "word_perplexity": pytest.approx(math.exp(4)),
-        "byte_perplexity": pytest.approx(math.exp(0.5)),
-        "bits_per_byte": pytest.approx(0.5 / math.log(2)),
-        **{"tokens": 100, "bytes": 400, "words": 50},
-        **{"context_length": 256, "stride": 256, "start_token": "<|endoftext|>"},
-    }
 
 
 def test_a_text_of_one_long_word_overflows_to_infinity():
