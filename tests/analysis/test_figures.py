@@ -25,7 +25,7 @@ from sla_ablate.cli import main
 from sla_ablate.config import RunConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
-from sla_ablate.runs import identify, write_config
+from sla_ablate.runs import identify, write_config, write_record
 
 FROM_TABLES = [name for name in FIGURES if name not in ("head_map", "attention_grid")]
 
@@ -49,7 +49,7 @@ def with_models(analyzed, small_corpus, tmp_path_factory):
         config.data.cache = str(small_corpus.parent / "cache")
         write_config(path.parent, config)
         setting = identify(config, prepare(config.data).digest).setting
-        path.write_text(json.dumps({**record, "setting": setting}))
+        write_record(path.parent, {**record, "setting": setting})
     return folder
 
 
