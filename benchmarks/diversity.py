@@ -1,6 +1,6 @@
 """Cost of the diversity metrics on a CPU: time against the attention forward, and peak memory, by context length.
 
-    python benchmarks/diversity.py [--contexts 256,1024,4096,16384] [--query-rows 512] [--rounds 3] [--direct 2048]
+    python benchmarks/diversity.py [--contexts 256,1024,4096,16384] [--query-rows 512] [--rounds 3] [--direct 4096]
 
 One layer of 12 heads, 64 wide, float32, one thread. Every cell is a process of its own, so that its peak resident
 memory is its own; "attention" is PyTorch's fused causal attention. "additive" is all metrics of one layer's maps but
