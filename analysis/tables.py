@@ -58,11 +58,19 @@ def seed_differences(records: Sequence[Record]) -> pd.DataFrame:
 
     A pair shares its `pairing`: seed, initial weights, batches. Columns: setting, pattern, seed, delta.
     """
-    runs = runs_table(records)
-    ordinary = runs["pattern"] == BASELINE
-    pairs = runs[~ordinary].merge(runs.loc[ordinary, ["pairing", "nats_per_token"]], on="pairing")
-    pairs["delta"] = pairs["nats_per_token_x"] - pairs["nats_per_token_y"]
-    return pairs[["setting", "pattern", "seed", "delta"]]
+    return paired_deltas(runs_table(records).rename(columns={"nats_per_token": "value"}), "setting")
+
+
+def paired_deltas(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Values minus the baseline's of the same pairing and the same `by`; columns pattern, seed, `by`, delta.
+
+    Args:
+        table: columns pattern, seed, pairing, value and `by`, one row each.
+        by: what else a pair must share, such as its layer.
+    """
+    ordinary = table["pattern"] == BASELINE
+    pairs = table[~ordinary].merge(table.loc[ordinary, ["pairing", by, "value"]], on=["pairing", by])
+    return pairs.assign(delta=pairs["value_x"] - pairs["value_y"])[["pattern", "seed", by, "delta"]]
 
 
 def comparison_table(records: Sequence[Record]) -> pd.DataFrame:

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from analysis.figures.panels import page, paired_by, pattern_handles, seeds_and_mean, tell_left_out
 from analysis.figures.style import layer_axis, styled
-from analysis.figures.sweep_data import SweepData, paired_deltas
+from analysis.figures.sweep_data import SweepData
+from analysis.tables import paired_deltas
 
 
 @styled

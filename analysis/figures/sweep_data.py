@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.figures.style import SHOWN, Look, looks
-from analysis.tables import BASELINE, Record, by_setting, comparison_table
+from analysis.tables import Record, by_setting, comparison_table
 from sla_ablate.errors import InputError, unknown
 
 HEADS = "analysis/heads.parquet"
@@ -113,18 +113,6 @@ class SweepData:
         if rows.empty:
             raise InputError(f"{self.folder / HEADS} has no {metric}; run: sla-ablate analyze {self.folder}")
         return rows
-
-
-def paired_deltas(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Values minus the baseline's of the same pairing and the same `by`; columns pattern, seed, `by`, delta.
-
-    Args:
-        table: columns pattern, seed, pairing, value and `by`, one row each.
-        by: what else a pair must share, such as its layer.
-    """
-    ordinary = table["pattern"] == BASELINE
-    pairs = table[~ordinary].merge(table.loc[ordinary, ["pairing", by, "value"]], on=["pairing", by])
-    return pairs.assign(delta=pairs["value_x"] - pairs["value_y"])[["pattern", "seed", by, "delta"]]
 
 
 def open_sweep(sweep: Path, run: str | None = None) -> dict[str, SweepData]:

@@ -128,8 +128,9 @@ def test_begins_with_its_question(name):
 @pytest.mark.parametrize("name", [name for name in FROM_TABLES if name != "pattern"])
 def test_axes_have_labels(name, data):
     figure = FIGURES[name](data)
-    assert any(axes.get_xlabel() for axes in figure.axes)
-    assert any(axes.get_ylabel() for axes in figure.axes) or name == "differences"
+    places = {axes: axes.get_subplotspec() for axes in figure.axes if axes.axison and axes.get_subplotspec()}
+    assert all(axes.get_xlabel() for axes, place in places.items() if place.is_last_row())
+    assert all(axes.get_ylabel() for axes, place in places.items() if place.is_first_col()) or name == "differences"
 
 
 def test_a_pattern_looks_the_same_however_many_there_are():
