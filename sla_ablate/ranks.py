@@ -25,6 +25,8 @@ from sla_ablate.signals import INTERRUPTED, Interruption
 # A rank that died is noticed by `_watch`; one that waits may wait for rank 0 to validate.
 _PATIENCE = timedelta(days=1)
 _UNTIL_NOTICED = 1.0
+_TO_CLOSE = 20.0
+"""Seconds in which rank 0 may close what it has open, such as a logger, when another rank has failed."""
 _HOST = "127.0.0.1"
 
 T = TypeVar("T")
@@ -90,16 +92,18 @@ def ranks(count: int, interruption: Interruption, say: Callable[[str], None]) ->
                 yield Rank(number, count, listener)
                 return
             children[number] = child
+        leaving = threading.Event()
         for number, child in children.items():
-            threading.Thread(target=_watch, args=(number, child, say), daemon=True).start()
+            threading.Thread(target=_watch, args=(number, child, leaving, say), daemon=True).start()
         try:
             yield Rank(0, count, listener)
         except Exception:
+            leaving.set()
             time.sleep(_UNTIL_NOTICED)  # or a broken connection would be the reason, and not who broke it
             raise
 
 
-def _watch(number: int, process: int, say: Callable[[str], None]) -> None:
+def _watch(number: int, process: int, leaving: threading.Event, say: Callable[[str], None]) -> None:
     """Wait for a rank to end, and end this process if it fails: nothing else gets it out of a call to NCCL."""
     _, status = os.waitpid(process, 0)
     exit_code = os.waitstatus_to_exitcode(status)
@@ -107,6 +111,7 @@ def _watch(number: int, process: int, say: Callable[[str], None]) -> None:
         return
     if exit_code < 0:  # else it has said why
         say(f"rank {number} was ended by signal {-exit_code}: {signal.strsignal(-exit_code)}")
+    leaving.wait(_TO_CLOSE)
     os._exit(1)
 
 
