@@ -33,6 +33,7 @@ SOURCES = (
     "analysis/importance.py",
     "analysis/loss_by_position.py",
     "analysis/measure.py",
+    "analysis/perplexity.py",
     "analysis/tidy.py",
     "sla_ablate/data/batches.py",
     "sla_ablate/evaluation.py",
@@ -63,12 +64,16 @@ class Effort:
     """Of the validation split; see `analysis.measure`."""
     query_rows: int
     """Rows a window from which pairwise divergence is estimated."""
+    stride: int | None = None
+    """Tokens between overlapping windows in which the validation split is scored again; None: it is not."""
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
             raise InputError(f"tokens={self.tokens} is not possible; choose 1 or more")
         if self.query_rows < 2 or self.query_rows % 2:
             raise InputError(f"query_rows={self.query_rows} is not possible; choose an even number, 2 or more")
+        if self.stride is not None and self.stride < 1:
+            raise InputError(f"stride={self.stride} is not possible; choose 1 or more")
 
 
 def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:

@@ -17,8 +17,10 @@ from analysis.diversity.metric import Setting
 from analysis.diversity.roles import skip_heads
 from analysis.importance import HeadImportance, KnockOut, add_importance
 from analysis.loss_by_position import position_nll
+from analysis.perplexity import Totals
 from analysis.tidy import tidy
 from sla_ablate.data.shards import TokenShards
+from sla_ablate.evaluation import document_nll
 from sla_ablate.model.gpt import GPT
 
 N_MIN = 16
@@ -26,6 +28,8 @@ N_MIN = 16
 KNOCK_OUT_TOKENS = 2048
 """The model reads them once for each head and up to three times for each layer, and again for each skip head."""
 BATCH_TOKENS = 2048
+STRIDED = ("nats_per_token", "perplexity", "word_perplexity", "bits_per_byte")
+"""What overlapping windows give another value of."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,12 @@ class Extent:
     context_length: int
     n_min: int
     query_rows: int
+    stride: int | None
 
 
-def measure(model: GPT, shards: TokenShards, tokens: int, query_rows: int) -> tuple[pd.DataFrame, dict[str, int]]:
+def measure(
+    model: GPT, shards: TokenShards, tokens: int, query_rows: int, stride: int | None = None
+) -> tuple[pd.DataFrame, dict[str, int | None]]:
     """The heads' diversity, their importance and what it costs to remove or reroute them.
 
     Args:
@@ -47,6 +54,7 @@ def measure(model: GPT, shards: TokenShards, tokens: int, query_rows: int) -> tu
         shards: whose validation split.
         tokens: how many of its tokens to read, in whole windows, at least one.
         query_rows: rows a window from which pairwise divergence is estimated; all if there are no more.
+        stride: of windows in which the split is scored again; None: it is not.
 
     Returns:
         The table of `tidy`, and the `Extent` as a dict.
@@ -54,7 +62,7 @@ def measure(model: GPT, shards: TokenShards, tokens: int, query_rows: int) -> tu
     sample = windows(shards.validation, model.config.block_size, tokens).to(model.wte.weight.device)
     few = sample[:: -(-sample[:, 1:].numel() // KNOCK_OUT_TOKENS)]
     T = sample.shape[1] - 1
-    extent = Extent(sample[:, 1:].numel(), few[:, 1:].numel(), T, min(N_MIN, T), query_rows)
+    extent = Extent(sample[:, 1:].numel(), few[:, 1:].numel(), T, min(N_MIN, T), query_rows, stride)
 
     arrays = measure_heads(model, sample[:, :-1], extent.n_min, query_rows)
     skip = skip_heads(model.pattern)
@@ -77,6 +85,9 @@ def measure(model: GPT, shards: TokenShards, tokens: int, query_rows: int) -> tu
         arrays["nll_by_position"] = np.array(by_position["nats_per_token"])
         if (score := by_position["in_context_score"]) is not None:
             arrays["in_context_score"] = np.array(score)
+    if stride is not None:
+        totals = Totals.of(document_nll(model, shards, stride))
+        arrays |= {f"strided_{rate}": np.array(getattr(totals, rate)) for rate in STRIDED}
     return tidy(arrays, skip), asdict(extent)
 
 

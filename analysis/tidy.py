@@ -46,7 +46,7 @@ def _rows(name: str, array: npt.NDArray[np.float64], shapes: Mapping[str, str], 
     buckets = ("position",) if parts["buckets"] else ()
     shape = shapes.get(name.removesuffix("_by_position"), "LHH"[: array.ndim - len(buckets)])
     axes = buckets + _AXES[shape]
-    places = dict(zip(axes, np.indices(array.shape).reshape(array.ndim, -1), strict=True))
+    places = dict(zip(axes, np.indices(array.shape).reshape(array.ndim, array.size), strict=True))
     if buckets:
         places["position"] = 1 << places["position"]
     if "other_head" in places:

@@ -22,7 +22,7 @@ commands:
   status [SWEEP] [--watch] [--json]
                                 how far every run of a sweep is
   retry SWEEP                   carry out what is not done in a sweep: failed, interrupted and waiting runs
-  analyze SWEEP [--tokens N] [--query-rows N] [--jobs N]
+  analyze SWEEP [--tokens N] [--query-rows N] [--stride N] [--jobs N]
                                 measure the heads of every done run, into two tables in SWEEP/analysis
   report SWEEP [--out DIR]      tables (Markdown, CSV) and the figure of a sweep
   figure NAME SWEEP [--out DIR] [--run RUN]
@@ -169,6 +169,9 @@ def _analyze(arguments: list[str]) -> int:
         metavar="N",
         help="rows a window from which pairwise divergence is estimated; all, if there are no more (default: 256)",
     )
+    parser.add_argument(
+        "--stride", type=int, metavar="N", help="also score the split in windows that overlap, N tokens apart"
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, on one core each (default: all cores)")
     options = parser.parse_args(arguments)
     if options.jobs is not None and options.jobs < 1:
@@ -176,7 +179,7 @@ def _analyze(arguments: list[str]) -> int:
     from analysis.analyze import Effort, analyze
     from sla_ablate.sweep import parallel_runs
 
-    effort = Effort(options.tokens, options.query_rows)
+    effort = Effort(options.tokens, options.query_rows, options.stride)
     return 0 if analyze(options.sweep, effort, options.jobs or parallel_runs(1, 1, "cpu")) else 1
 
 

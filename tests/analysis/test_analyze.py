@@ -21,13 +21,15 @@ from analysis import analyze as module
 from analysis import measure_heads
 from analysis.analyze import Effort, analyze, analyze_run
 from analysis.diversity.roles import skip_heads
+from analysis.perplexity import Totals
 from analysis.tidy import tidy
 from sla_ablate import GPT, cli, ledger
 from sla_ablate.config import DataConfig, ModelConfig, PatternConfig, RunConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
+from sla_ablate.evaluation import document_nll
 from sla_ablate.runs import identify, read_record, run_folder, write_record
-from sla_ablate.trained import CHECKPOINT
+from sla_ablate.trained import CHECKPOINT, data_of
 
 EFFORT = Effort(tokens=200, query_rows=8)
 IDENTITY = {"run": "run_id", "seed": "seed", "setting": "setting", "pairing": "pairing"}
@@ -104,6 +106,19 @@ def array_name(row) -> str:
     name, error, _ = row.metric.partition("_error")
     role = f"_{row.role}" if pd.isna(row.head) and not pd.isna(row.role) else ""
     return f"{name}{role}{error}{'' if pd.isna(row.position) else '_by_position'}"
+
+
+def test_overlapping_windows_are_scored_where_a_stride_is_given(sweep):
+    run = run_of(sweep, "sla-d1-h2-s1")
+    analyze_run(run, Effort(tokens=80, query_rows=8, stride=7))
+    table = pd.read_parquet(run / "analysis.parquet").set_index("metric")
+    totals = Totals.of(document_nll(GPT.load(run / CHECKPOINT).eval(), data_of(run), stride=7))
+    for rate in ("nats_per_token", "perplexity", "word_perplexity", "bits_per_byte"):
+        row = table.loc[f"strided_{rate}"]
+        assert row["value"] == getattr(totals, rate)
+        assert row[["layer", "head", "position", "role"]].isna().all()
+    with pytest.raises(InputError, match="stride 41 is out of range; choose 1 to 40"):
+        analyze_run(run, Effort(tokens=80, query_rows=8, stride=41))
 
 
 def test_every_value_of_measure_heads_is_in_the_table_once(sweep):
@@ -197,6 +212,7 @@ def test_tables_of_a_sweep(sweep, measured, capsys):
     first = runs.iloc[0]
     read = {name.removeprefix("analysis."): first[name] for name in runs if name.startswith("analysis.")}
     assert re.fullmatch("[0-9a-f]{12}", read.pop("version"))
+    assert pd.isna(read.pop("stride"))
     assert read == {
         "tokens": 200, "knock_out_tokens": 200, "context_length": 40, "n_min": 16, "query_rows": 8,
     }  # fmt: skip
