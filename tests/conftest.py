@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +70,18 @@ def sla(tmp_path, small_corpus):
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
+    def interrupt(process, when_up):
+        """SIGINT to a whole command, when so many of its runs have touched `up`; returns its output."""
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("runs/s/*/up"))) < when_up:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+        return output
+
     run.start = start
+    run.interrupt = interrupt
     run.cells = lambda: [ledger.cell(folder) for folder in run_folders(tmp_path / "runs" / "s")]
     run.states = lambda: [(cell.state, cell.attempt) for cell in run.cells()]
     return run

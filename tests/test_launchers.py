@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -61,12 +59,7 @@ def test_a_launcher_leaves_the_ledger_in_force(sla, launcher):
 @pytest.mark.slow
 def test_one_signal_lets_the_runs_of_ray_save(sla, tmp_path):
     sweep = sla.start("train", *RAY, code=SAVING, **RAY_ENVIRONMENT)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("runs/s/*/up"))) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(sweep.pid, signal.SIGINT)
-    output, _ = sweep.communicate(timeout=30)
+    output = sla.interrupt(sweep, when_up=2)
     assert (sweep.returncode, output.splitlines()[-1]) == (130, "2 waiting, 2 interrupted"), output
     assert [path.read_text() for path in tmp_path.glob("runs/s/*/run.log")] == ["saved\n"] * 2
 

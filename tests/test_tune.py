@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-import time
 
 import optuna
 import pytest
@@ -96,12 +93,7 @@ def test_trials_proposed_together_run_together_until_a_signal(sla, tmp_path):
     )
     options = ["hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra/launcher=local", "hydra.launcher.n_jobs=2"]
     process = sla.start("train", *OPTUNA, *options, code=saving)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("runs/s/*/up"))) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output = sla.interrupt(process, when_up=2)
     assert process.returncode == 130, output
     assert [state for state, _ in sla.states()] == ["interrupted"] * 2
     assert "nats/token" not in output
