@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sla_ablate.errors import InputError
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from sla_ablate.model.gpt import GPT
 
 Prompts = Tensor | list[Tensor]
+
+FEWEST_STEPS_TO_COMPILE = 32
+"""Loading the compiled step takes half a second."""
 
 
 def generate(
@@ -103,7 +108,7 @@ class _Reader:
 
     def __init__(self, model: GPT, lengths: list[int], steps: int) -> None:
         self.model = model
-        self.decoder = Decoder(model, len(lengths), steps)
+        self.decoder = decoder_for(model, len(lengths), steps)
         self.lengths = lengths
         self.steps = steps
         self.cache: KVCache | None = None
@@ -121,7 +126,17 @@ class _Reader:
         capacity = min(block_size, longest + self.steps)
         self.cache = KVCache(self.model, len(tokens), capacity, padding if padding.any() else None)
         hidden = self.model.hidden_states(tokens[:, -longest:], self.cache, last_only=True)
-        return self.decoder.output(hidden[:, -1])
+        return F.linear(hidden[:, -1], self.model.wte.weight)
+
+
+def decoder_for(model: GPT, batch_size: int, steps: int) -> Callable[[Tensor, KVCache], Tensor]:
+    """What reads one more token of each sequence into a cache and returns their logits [B, V]."""
+    if batch_size == 1 and steps >= FEWEST_STEPS_TO_COMPILE:
+        from sla_ablate.model.compiled_decode import CompiledDecoder
+
+        if CompiledDecoder.supports(model.wte.weight):
+            return CompiledDecoder(model)
+    return Decoder(model)
 
 
 def _check_options(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from random_models import FAMILY, model_of, models, random_tokens
 
 from sla_ablate.model.cache import KVCache
+from sla_ablate.model.compiled_decode import CompiledDecoder
 from sla_ablate.model.config import POSITIONS
 from sla_ablate.model.decode import Decoder
 
@@ -81,7 +82,8 @@ def test_no_named_pattern_looks_ahead(name, positions):
         readings = {
             "evaluation": model(rows),
             "chunks": in_chunks(model, rows, [2, 3, T]),
-            "steps": in_steps(model, rows),
+            "steps": in_steps(Decoder(model), rows),
+            "compiled steps": torch.cat([in_steps(CompiledDecoder(model), row) for row in rows.split(1)]),
         }
     for reading, logits in readings.items():
         moved = (logits[:T] - logits[T]).abs().amax(-1) > 1e-12
@@ -98,6 +100,6 @@ def test_no_named_pattern_learns_from_later_tokens(name, positions, dropout):
     assert_gradients_stop_at(model.train(), random_tokens(1, 5), range(5))
 
 
-def in_steps(model, tokens):
-    decoder, cache = Decoder(model, len(tokens), 0), KVCache(model, *tokens.shape)
+def in_steps(decoder, tokens):
+    cache = KVCache(decoder.model, *tokens.shape)
     return torch.stack([decoder(token, cache) for token in tokens.unbind(1)], dim=1)

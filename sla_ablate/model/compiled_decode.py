@@ -1,0 +1,124 @@
+"""One more token of one sequence on a CPU, as fast as its memory can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sla_ablate.model import kernels
+from sla_ablate.model.cache import KVCache, slots_read
+from sla_ablate.model.rotary import rotations
+
+if TYPE_CHECKING:
+    from sla_ablate.model.gpt import GPT, Block
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+
+
+class Layer(NamedTuple):
+    """What one layer needs."""
+
+    eps: float
+    n_turned: int
+    """Heads that rotary positions turn: queries and kept keys, which come first."""
+    first_slot: int
+    """In the cache, of this layer's kept keys and values."""
+    keys: npt.NDArray[np.int64]
+    values: npt.NDArray[np.int64]
+    parameters: list[kernels.Affine]
+    """Of the parts of the layer in the order in which `kernels.add_layer` takes them."""
+
+
+class CompiledDecoder:
+    """Reads one token a step of one sequence, without copying the weights.
+
+    It computes in float32 whatever is float32 or bfloat16, so its logits are at least as exact as the model's.
+    """
+
+    def __init__(self, model: GPT) -> None:
+        self.model = model
+        self.dtype = torch.promote_types(model.wte.weight.dtype, torch.float32)
+        first_slot = 0
+        self.layers = []
+        for block, (keys, values) in zip(cast("Iterable[Block]", model.h), slots_read(model), strict=True):
+            attn, mlp = block.attn, block.mlp
+            self.layers.append(
+                Layer(
+                    block.ln_1.eps,
+                    sum(attn.rows.heads[:2]) if model.config.positions == "rotary" else 0,
+                    first_slot,
+                    np.array(keys),
+                    np.array(values),
+                    [
+                        affine(block.ln_1.weight, block.ln_1.bias),
+                        affine(*attn.qkv_parameters()),
+                        affine(attn.c_proj.weight, attn.c_proj.bias),
+                        affine(block.ln_2.weight, block.ln_2.bias),
+                        affine(mlp.c_fc.weight, mlp.c_fc.bias),
+                        affine(mlp.c_proj.weight, mlp.c_proj.bias),
+                    ],
+                )
+            )
+            first_slot += sum(attn.rows.heads[1:])
+        self.ln_f = affine(model.ln_f.weight, model.ln_f.bias)
+        self.output = affine(model.wte.weight, None)
+        threads = torch.get_num_threads()
+        self.threads = min(threads, numba.config.NUMBA_NUM_THREADS)
+        numba.set_num_threads(self.threads)
+        torch.set_num_threads(threads)  # Numba's first call set it to the machine's, if both share an OpenMP
+
+    @staticmethod
+    def supports(like: Tensor) -> bool:
+        """Whether weights of this kind can be read."""
+        return like.device.type == "cpu" and like.dtype in DTYPES
+
+    def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """Logits [1, V] after tokens [1], whose keys and values join the cache.
+
+        Raises:
+            InputError: the cache is full.
+        """
+        cache.check_room(1)
+        model, config = self.model, self.model.config
+        x = model.wte.weight[tokens].to(self.dtype)  # a copy: the layers change it
+        if config.positions == "learned":
+            x += model.wpe.weight[cache.length]
+            cos = sin = x.new_empty(0)
+        else:
+            angles = rotations(cache.positions(1), config.head_size, config.rotary_base, x.dtype)
+            cos, sin = (of_token[0] for of_token in angles)
+        residual, rotation = array(x[0]), (array(cos), array(sin))
+        slots = array(cache.slots[0])
+        for layer in self.layers:
+            kernels.add_layer(
+                residual,
+                self.threads,
+                cache.length,
+                layer.eps,
+                (*rotation, layer.n_turned),
+                (slots, layer.first_slot, layer.keys, layer.values),
+                *layer.parameters,
+            )
+        cache.length += 1
+        logits = x.new_zeros(1, config.vocab_size)
+        hidden = kernels.norm(residual, self.ln_f, model.ln_f.eps)
+        kernels.add_product(array(logits[0]), self.output, hidden, self.threads)
+        return logits
+
+
+def affine(weight: Tensor, bias: Tensor | None) -> kernels.Affine:
+    """A weight and its bias, zero if there is none, as the kernels take them."""
+    return array(weight), array(weight.new_zeros(len(weight)) if bias is None else bias)
+
+
+def array(tensor: Tensor) -> npt.NDArray[Any]:
+    """The same memory, if it is contiguous; bfloat16 as its bits."""
+    tensor = tensor.detach().contiguous()
+    bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
+    return bits.numpy()
