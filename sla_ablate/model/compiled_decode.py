@@ -43,7 +43,7 @@ class CompiledDecoder:
 
     def __init__(self, model: GPT) -> None:
         self.model = model
-        self.dtype = torch.promote_types(model.wte.weight.dtype, torch.float32)
+        self.dtype = np.float64 if model.wte.weight.dtype == torch.float64 else np.float32
         first_slot = 0
         self.layers = []
         for block, (keys, values) in zip(cast("Iterable[Block]", model.h), slots_read(model), strict=True):
@@ -68,6 +68,15 @@ class CompiledDecoder:
             first_slot += sum(attn.rows.heads[1:])
         self.ln_f = affine(model.ln_f.weight, model.ln_f.bias)
         self.output = affine(model.wte.weight, None)
+        config = model.config
+        if config.positions == "learned":
+            self.wpe = array(model.wpe.weight)
+            self.cos = self.sin = np.empty((config.block_size, 0), self.dtype)
+        else:
+            angles = rotations(
+                torch.arange(config.block_size), config.head_size, config.rotary_base, model.wte.weight.dtype
+            )
+            self.cos, self.sin = map(array, angles)
         threads = torch.get_num_threads()
         self.threads = min(threads, numba.config.NUMBA_NUM_THREADS)
         numba.set_num_threads(self.threads)
@@ -85,31 +94,26 @@ class CompiledDecoder:
             InputError: the cache is full.
         """
         cache.check_room(1)
-        model, config = self.model, self.model.config
-        x = model.wte.weight[tokens].to(self.dtype)  # a copy: the layers change it
+        config, position = self.model.config, cache.length
+        x = np.zeros(config.n_embd, self.dtype)
+        kernels.add_row(x, self.output[0], tokens.item())
         if config.positions == "learned":
-            x += model.wpe.weight[cache.length]
-            cos = sin = x.new_empty(0)
-        else:
-            angles = rotations(cache.positions(1), config.head_size, config.rotary_base, x.dtype)
-            cos, sin = (of_token[0] for of_token in angles)
-        residual, rotation = array(x[0]), (array(cos), array(sin))
+            kernels.add_row(x, self.wpe, position)
         slots = array(cache.slots[0])
         for layer in self.layers:
             kernels.add_layer(
-                residual,
+                x,
                 self.threads,
-                cache.length,
+                position,
                 layer.eps,
-                (*rotation, layer.n_turned),
+                (self.cos[position], self.sin[position], layer.n_turned),
                 (slots, layer.first_slot, layer.keys, layer.values),
                 *layer.parameters,
             )
         cache.length += 1
-        logits = x.new_zeros(1, config.vocab_size)
-        hidden = kernels.norm(residual, self.ln_f, model.ln_f.eps)
-        kernels.add_product(array(logits[0]), self.output, hidden, self.threads)
-        return logits
+        logits = np.zeros(config.vocab_size, self.dtype)
+        kernels.add_product(logits, self.output, kernels.norm(x, self.ln_f, self.model.ln_f.eps), self.threads)
+        return torch.from_numpy(logits)[None]
 
 
 def affine(weight: Tensor, bias: Tensor | None) -> kernels.Affine:

@@ -66,15 +66,15 @@ def generate(
     with torch.inference_mode(), evaluating(model):
         reader = _Reader(model, [len(prompt) for prompt in prompts], max_new_tokens)
         stopped = torch.zeros(len(out), dtype=torch.bool, device=device)
-        column = width
-        while column < out.shape[1] and not stopped.all():
+        for column in range(width, out.shape[1]):
             new = sample(reader.logits(out[:, :column]), temperature, top_k, top_p, generator)
             if stop_token is not None:
                 new = new.masked_fill(stopped, stop_token)
                 stopped |= new == stop_token
             out[:, column] = new
-            column += 1
-    out = out[:, :column]
+            if stop_token is not None and stopped.all():
+                out = out[:, : column + 1]
+                break
     if isinstance(tokens, Tensor):
         return out
     return [row[width - len(prompt) :].clone() for row, prompt in zip(out, prompts, strict=True)]
