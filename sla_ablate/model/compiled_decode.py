@@ -96,7 +96,7 @@ class CompiledDecoder:
         cache.check_room(1)
         config, position = self.model.config, cache.length
         x = np.zeros(config.n_embd, self.dtype)
-        kernels.add_row(x, self.output[0], tokens.item())
+        kernels.add_row(x, self.output[0], int(tokens))
         if config.positions == "learned":
             kernels.add_row(x, self.wpe, position)
         slots = array(cache.slots[0])
