@@ -1,18 +1,22 @@
 """The linear layer, with the faster of the CPU's GEMM libraries in float32.
 
-PyTorch multiplies float32 matrices with MKL and bfloat16 ones with oneDNN. Given float32, oneDNN is the faster
-by about a tenth in the products x Wᵀ and g W (`benchmarks/README.md`), and the two make up most of a step.
+PyTorch multiplies float32 matrices with MKL and bfloat16 ones with oneDNN. On an AMD processor oneDNN is the faster
+in float32 too, by about a tenth in the products x Wᵀ and g W; on an Intel processor MKL is, by a quarter
+(`benchmarks/README.md`). The two products make up most of a step.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_CPU = Path("/proc/cpuinfo")
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+PREFERS_ONEDNN = HAS_ONEDNN and _CPU.is_file() and "AuthenticAMD" in _CPU.read_text()
 
 
 class Linear(nn.Linear):
@@ -46,7 +50,7 @@ def multiply_transposed(a: Tensor, b: Tensor) -> Tensor:
 
 def _use_onednn(a: Tensor, b: Tensor) -> bool:
     in_float32 = a.device.type == "cpu" and a.dtype == b.dtype == torch.float32
-    return _HAS_ONEDNN and in_float32 and not torch.compiler.is_compiling()
+    return PREFERS_ONEDNN and in_float32 and not torch.compiler.is_compiling()
 
 
 def _onednn_multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
