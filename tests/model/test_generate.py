@@ -153,6 +153,48 @@ def narrow_all(x, out):
         out[i] = kernels.narrow(x[i], out[i])
 
 
+@numba.njit
+def exp_all(x, out):
+    for i in range(len(x)):
+        out[i] = kernels.exp(x[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_compiled_exponential(dtype):
+    """Rounding x · log2(e) is an error of its last bits, so the relative error grows with x."""
+    x = -np.linspace(0, 200, 20_001, dtype=dtype)
+    out, exact = np.empty_like(x), np.exp(x.astype(np.float64))
+    exp_all(x, out)
+    bound = (2 - x) * np.finfo(dtype).eps / 2 * exact + 2e-38  # float32 has little below
+    assert (np.abs(out - exact) <= bound).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 100])
+def test_the_compiled_attention_is_pytorchs(length, dtype):
+    """Of heads that read slots in any order, in a cache with room for more; here with large scores."""
+    generator = torch.Generator().manual_seed(length)
+    slots = torch.randn(5, 120, 6, generator=generator).to(dtype)
+    number = torch.promote_types(dtype, torch.float32)
+    q = 8 * torch.randn(3, 6, generator=generator, dtype=number)
+    keys, values = np.array([4, 0, 0]), np.array([1, 1, 3])
+    k, v = (slots[x, :length].double() for x in (keys, values))
+    expected = torch.nn.functional.scaled_dot_product_attention(q.double()[:, None], k, v)[:, 0]
+    for threads in (1, 2):
+        y = kernels.attend(q.numpy(), array(slots), keys, values, length, threads)
+        torch.testing.assert_close(
+            torch.from_numpy(y).double(), expected, rtol=0, atol=1e-12 if dtype == torch.float64 else 1e-5
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_compiled_activation_is_pytorchs(dtype):
+    x = torch.linspace(-300, 300, 6001, dtype=dtype)
+    expected = torch.nn.functional.gelu(x.double(), approximate="tanh")
+    kernels.gelu(x.numpy())
+    torch.testing.assert_close(x.double(), expected, rtol=3e-7 if dtype == torch.float32 else 1e-14, atol=1e-7)
+
+
 def test_threads_give_the_same_logits_and_stay_as_many():
     model, threads = model_of(SLA, positions="rotary"), torch.get_num_threads()
     logits = []
