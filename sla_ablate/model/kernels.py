@@ -75,7 +75,7 @@ def narrow(typing_context: Any, x: Any, like: Any) -> Any:
 
 
 def exp(x: float) -> float:
-    """e^x of a number that is 0 or less; of float32 with a relative error of at most (2 - x) · 6e-8.
+    """e^x of a number that is 0 or less; of float32 with a relative error of at most (2 - x) · 1e-7.
 
     `math.exp` is called for one number at a time, whereas a loop over float32 is compiled to vector instructions.
     """

@@ -159,14 +159,13 @@ def exp_all(x, out):
         out[i] = kernels.exp(x[i])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_compiled_exponential(dtype):
-    """Rounding x · log2(e) is an error of its last bits, so the relative error grows with x."""
+@pytest.mark.parametrize(("dtype", "precision"), [(np.float32, 1e-7), (np.float64, 1e-16)])
+def test_the_compiled_exponential(dtype, precision):
+    """The product x · log2(e) is rounded, so the relative error grows with x."""
     x = -np.linspace(0, 200, 20_001, dtype=dtype)
     out, exact = np.empty_like(x), np.exp(x.astype(np.float64))
     exp_all(x, out)
-    bound = (2 - x) * np.finfo(dtype).eps / 2 * exact + 2e-38  # float32 has little below
-    assert (np.abs(out - exact) <= bound).all()
+    assert (np.abs(out - exact) <= (2 - x) * precision * exact + 2e-38).all()  # float32 has little below
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
