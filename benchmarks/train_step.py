@@ -5,8 +5,9 @@
 All models of a row have the same weights, batch, optimizer (fused AdamW), clipping and precision. Each has a process
 of its own with one thread, ours set up as a run is, Hugging Face's as it comes; they take their steps in turn, so that
 a busy machine slows all of them, and the fastest step of each counts. The GEMM rate is that of the size's own products
-(x Wᵀ, g W and gᵀ x of the feed-forward layer). `--loss-steps` trains ours and Hugging Face's from the same weights on
-the same batches and prints both loss curves. Peak memory is that of the process, less what it had before the model.
+(x Wᵀ, g W and gᵀ x of the feed-forward layer) by the GEMM library that ours takes for them. `--loss-steps` trains ours
+and Hugging Face's from the same weights on the same batches and prints both loss curves. Peak memory is that of the
+process, less what it had before the model.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sla_ablate import GPT, GPTConfig, SkipPattern
 from sla_ablate.allocator import keep_freed_memory
 from sla_ablate.config import OptimConfig
 from sla_ablate.costs import costs
+from sla_ablate.model.linear import linear, multiply, multiply_transposed
 from sla_ablate.training import adamw
 
 SIZES = {  # name: (n_layer, n_head, n_embd, block_size, batch)
@@ -73,7 +75,7 @@ def gemm_rate(config: GPTConfig, rows: int, dtype: torch.dtype) -> float:
     best = float("inf")
     for _ in range(10):
         start = time.perf_counter()
-        F.linear(x, w), g @ w, g.T @ x
+        linear(x, w), multiply(g, w.T), multiply_transposed(g, x)
         best = min(best, time.perf_counter() - start)
     return 3 * 2 * rows * C * 4 * C / best
 

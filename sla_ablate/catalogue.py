@@ -23,6 +23,7 @@ NAMES = {
 
 def describe(config: RunConfig) -> str:
     """One pattern: its tables as an override takes them, its diagram, its costs beside the baseline's."""
+    config.check()
     pattern, label = config.skip_pattern(), config.pattern_label()
     title = f"{label}: {pattern.n_layer} layers × {pattern.n_head} heads\n"
     keys, values = _rows(pattern.key_source), _rows(pattern.value_source)
@@ -45,22 +46,31 @@ def draw(configs: Sequence[RunConfig]) -> str:
 
 
 def family(members: Mapping[str, RunConfig]) -> str:
-    """One line for each named configuration, all of one model, with its costs relative to the baseline's."""
+    """One line for each named configuration, all of one model, with its costs relative to the baseline's.
+
+    Raises:
+        InputError: none of them is possible.
+    """
     m = next(iter(members.values())).model
     lines = [
         f"{m.n_layer} layers × {m.n_head} heads, width {m.n_embd}, context {m.block_size} tokens; "
         "per token, relative to the baseline:\n\n",
         f"{'pattern':<20}{'KV cache':>10}{'FLOPs':>10}\n",
     ]
+    errors = []
     for name, config in members.items():
         try:
+            config.check()
             ours, baseline = _pair(config)
         except InputError as error:
+            errors.append(error)
             lines.append(f"{name:<20}{error}\n")
             continue
         cache = ours.kv_cache_bytes_per_token / baseline.kv_cache_bytes_per_token
         flops = ours.training_flops_per_token / baseline.training_flops_per_token
         lines.append(f"{name:<20}{cache:>10.3f}{flops:>10.3f}   {config.pattern_label()}\n")
+    if len(errors) == len(members):
+        raise errors[0]
     return "".join(lines)
 
 

@@ -54,11 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `sla-ablate`; exits with 0, 1 (a run failed), 2 (bad input) or 130 (interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        sys.exit(_dispatch(arguments))
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        sys.exit(code)
     except InputError as error:
         for line in str(error).splitlines():
             print(f"sla-ablate: {line}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest it be flushed once more
+        sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise  # not one of a file that was named: for this a traceback is needed
@@ -260,6 +265,10 @@ def _generate(arguments: list[str]) -> int:
     parser.add_argument("--top-p", type=float, metavar="P", help="draw among the likeliest, of probability P together")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     options = parser.parse_args(arguments)
+    if not 0 <= options.seed < 2**63:
+        raise InputError(f"--seed {options.seed} is not possible; choose 0 to {2**63 - 1}")
+    if any("\ud800" <= character <= "\udfff" for character in options.prompt):  # bytes that Python could not decode
+        raise InputError(f"the prompt {options.prompt!r} is not UTF-8")
     import torch
 
     from sla_ablate.trained import load_run

@@ -5,6 +5,7 @@ Importing this module makes `AutoConfig` and `AutoModelForCausalLM` know the mod
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from sla_ablate.patterns import SkipPattern
 from sla_ablate.trained import load_run
 
 CODE = "modeling_sla.py"
-"""Module of an exported folder: what tools import that are told to trust its code."""
+"""Module of a saved folder: what tools import that are told to trust its code."""
 
 
 class SLAConfig(PretrainedConfig):
@@ -64,6 +65,10 @@ class SLAConfig(PretrainedConfig):
             setattr(self, field.name, options.pop(field.name, field.default))
         super().__init__(**options)
 
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """See `SLAForCausalLM.register_for_auto_class`."""
+
     def build(self) -> GPT:
         """A GPT with fresh weights."""
         config = GPTConfig(**{field.name: getattr(self, field.name) for field in fields(GPTConfig)})
@@ -90,6 +95,17 @@ class SLAForCausalLM(PreTrainedModel, GenerationMixin):
         wrapped.model = model
         wrapped.train(model.training)
         return wrapped
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *arguments: Any, **options: Any) -> None:
+        """Write weights, configuration and the module by which tools that trust the folder find this class."""
+        classes = {"AutoConfig": SLAConfig, "AutoModelForCausalLM": SLAForCausalLM}
+        self.config.auto_map = {auto: f"{Path(CODE).stem}.{cls.__name__}" for auto, cls in classes.items()}
+        super().save_pretrained(save_directory, *arguments, **options)
+        (Path(save_directory) / CODE).write_text("from sla_ablate.hf import SLAConfig, SLAForCausalLM\n")
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Nothing, lest saving what was loaded from a trusted folder copy this file into the next."""
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, GPT):
@@ -226,13 +242,10 @@ def export(run: Path, out: Path) -> None:
     model = SLAForCausalLM.from_gpt(gpt)
     for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(model.generation_config, token, tokenizer.end_of_text)
-    classes = {"AutoConfig": SLAConfig, "AutoModelForCausalLM": SLAForCausalLM}
-    model.config.auto_map = {auto: f"{Path(CODE).stem}.{cls.__name__}" for auto, cls in classes.items()}
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as temporary:
         unfinished = Path(temporary)
         model.save_pretrained(unfinished)
         fast_tokenizer(tokenizer).save_pretrained(unfinished)
-        (unfinished / CODE).write_text("from sla_ablate.hf import SLAConfig, SLAForCausalLM\n")
         (out / CONFIG_NAME).unlink(missing_ok=True)  # of an export that this one replaces
         for file in sorted(unfinished.iterdir(), key=lambda file: file.name == CONFIG_NAME):
             file.replace(out / file.name)

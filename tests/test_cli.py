@@ -254,6 +254,10 @@ def test_patterns_has_a_section_for_each_pattern(sla):
         (["pattern=yocco"], "pattern 'yocco' is unknown; .*did you mean 'yoco'"),
         (["pattern=yoco", "pattern.split=6"], "split=6 is not possible with 6 layers; choose 0 to 5, nearest 5"),
         (["pattern=cla", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
+        (["pattern=baseline", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
+        (["pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
+        (["model.n_head=0"], "n_head"),
+        (["pattern=tables", "pattern.value_source=[[0,0]]"], "pattern=tables needs pattern.key_source"),
     ],
 )
 def test_patterns_refuses_bad_input_in_one_line(sla, arguments, message):
@@ -289,11 +293,29 @@ def test_generation_from_a_run(sla):
         (run, ["--temperature", "-1"], "temperature=-1.0 is not possible"),
         (run, ["--top-p", "2"], "top_p=2.0 is not possible"),
         (run, ["--top-k", "x"], "--top-k: invalid int value: 'x'"),
+        (run, ["--seed", "-1"], "--seed -1 is not possible; choose 0 to 9223372036854775807"),
+        (run, ["--seed", str(2**63)], "--seed 9223372036854775808 is not possible"),
         (run.parent, [], "g is not a run's folder"),
     ]:
         done = sla("generate", str(folder), "the law ", *options)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert message in done.stderr
+
+
+def test_a_prompt_that_is_no_text_is_told(sla):
+    done = sla("generate", "run", b"a\xff")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "sla-ablate: the prompt 'a\\udcff' is not UTF-8\n"
+
+
+def test_a_reader_that_ends_gets_no_traceback():
+    code = "import sys; sys.stdin.read(); from sla_ablate.cli import main; main(['patterns'])"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_help_is_quick_and_completion_knows_groups(sla):

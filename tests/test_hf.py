@@ -92,6 +92,27 @@ def test_round_trip_through_the_auto_classes(gpt, tokens, tmp_path, complaints):
     assert AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).dtype == torch.bfloat16
 
 
+def test_a_folder_saved_again_is_loaded_by_a_process_that_trusts_it(tmp_path):
+    """With the class of this package, of which no folder holds a copy; one after the other, the first made by us."""
+    SLAForCausalLM.from_gpt(model_of(**MODELS["sla"], vocab_size=VOCAB_SIZE)).save_pretrained(tmp_path / "0")
+    code = """if True:
+        import sys
+        from transformers import AutoModelForCausalLM
+        for source, target in ("01", "12"):
+            assert "sla_ablate.hf" not in sys.modules or source != "0"
+            model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=True)
+            assert type(model).__module__ == "sla_ablate.hf"
+            model.save_pretrained(target)
+    """
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    files = [sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in "012"]
+    assert files[0] == files[1] == files[2]
+    AutoModelForCausalLM.from_pretrained(tmp_path / "1").save_pretrained(tmp_path / "3")
+    assert (tmp_path / "3" / "modeling_sla.py").read_text() == (tmp_path / "0" / "modeling_sla.py").read_text()
+
+
 def test_a_missing_weight_is_initialised_and_told(gpt, tmp_path, complaints):
     model = SLAForCausalLM.from_gpt(gpt)
     state = model.state_dict()

@@ -41,6 +41,19 @@ def test_values_come_from_the_keys_layer_unless_given():
     assert SkipPattern.from_tables(keys, [[0, 0], [1, 0]]).value_source.tolist() == [[0, 0], [1, 0]]
 
 
+def test_rows_of_different_lengths_are_told():
+    for make in (SkipPattern.from_tables, lambda keys: SkipPattern(keys, keys)):
+        with pytest.raises(InputError, match="key_source: the rows differ in length"):
+            make([[0], [0, 1]])
+
+
+def test_shared_values_need_no_table_of_keys():
+    config = RunConfig(
+        ModelConfig(n_layer=2, n_head=2), PatternConfig("tables", value_source=[[0, 0], [0, 1]], share="values")
+    )
+    assert config.skip_pattern() == SkipPattern.from_tables([[0, 0], [1, 1]], [[0, 0], [0, 1]])
+
+
 def test_tables_are_read_only_and_compare_by_content():
     pattern = SkipPattern.from_tables([[0], [0]])
     with pytest.raises(ValueError, match="read-only"):

@@ -171,9 +171,17 @@ class BytePairTokenizer(Tokenizer):
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer that `Tokenizer.save` wrote to `path`."""
-    if json.loads(path.read_text()).get("type") == "bytes":
-        return ByteTokenizer()
+    """The tokenizer that `Tokenizer.save` wrote to `path`.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     from tokenizers import Tokenizer as Backend
 
-    return BytePairTokenizer(Backend.from_file(str(path)))
+    text = path.read_text(errors="replace")
+    try:
+        if json.loads(text).get("type") == "bytes":
+            return ByteTokenizer()
+        return BytePairTokenizer(Backend.from_str(text))
+    except Exception as error:  # the library's own are plain ones
+        raise InputError(f"{path} is no tokenizer: {error}") from None

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 LONGEST_BLOCKWISE = 1024
 """Tokens up to which the blockwise CPU kernel is used; beyond, its T² memory outweighs its speed."""
@@ -82,6 +83,7 @@ class _Blockwise(torch.autograd.Function):
         return out.view(shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, *probabilities = ctx.saved_tensors
         shape = grad_out.shape

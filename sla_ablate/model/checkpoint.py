@@ -45,7 +45,7 @@ def load(cls: type[GPT], folder: Path) -> GPT:
         config = json.loads((folder / "config.json").read_text())
         pattern = SkipPattern.from_tables(config.pop("key_source"), config.pop("value_source"))
         model = cls(GPTConfig(**config), pattern)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'config.json'} is not one that GPT.save wrote: {error}") from None
     try:
         weights = load_file(folder / "model.safetensors")

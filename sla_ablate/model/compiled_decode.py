@@ -36,9 +36,9 @@ class Layer(NamedTuple):
 
 
 class CompiledDecoder:
-    """Reads one token a step of one sequence, without copying the weights.
+    """Reads one token a step of one sequence, from the weights where they lie.
 
-    It computes in float32 whatever is float32 or bfloat16, so its logits are at least as exact as the model's.
+    It computes in float32 whatever is float32 or bfloat16, so in bfloat16 its logits are more exact than the model's.
     """
 
     def __init__(self, model: GPT) -> None:

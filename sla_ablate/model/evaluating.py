@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 @contextmanager
 def evaluating(model: GPT) -> Iterator[None]:
     """Evaluation mode, in the precision of the weights; afterwards the model is as it was."""
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.autocast(model.wte.weight.device.type, enabled=False):
             yield
     finally:
-        model.train(was_training)
+        for module, training in modes.items():
+            module.training = training

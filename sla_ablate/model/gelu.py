@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _A = 2 * math.sqrt(2 / math.pi)
 _B = 0.044715 * _A
@@ -49,6 +50,7 @@ class _GELU(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> Tensor:
         (derivative,) = ctx.saved_tensors
         return grad_out * derivative  # type: ignore[no-any-return]

@@ -43,13 +43,15 @@ def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipP
             64 wide. All other sizes are read off the shapes, and the dtype off the weights.
 
     Raises:
-        InputError: a weight is missing, unknown or of the wrong shape, or there is no such file; the message
-            names it.
+        InputError: a weight is missing, unknown or of the wrong shape, there is no such file, or n_head cannot be
+            known or is another in `config.json`; the message names it.
     """
     n_head = pattern.n_head if pattern else None
     if isinstance(weights, str | Path):
         weights, configured = _read(Path(weights))
-        n_head = n_head or configured
+        if n_head is not None and configured not in (None, n_head):
+            raise InputError(f"the pattern has {n_head} heads a layer, config.json n_head={configured}")
+        n_head = configured if n_head is None else n_head
     tensors = {
         name.removeprefix("transformer."): torch.as_tensor(value)
         for name, value in weights.items()
@@ -62,9 +64,11 @@ def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipP
     if output is not None and not torch.equal(torch.as_tensor(output), tensors["wte.weight"]):
         raise InputError("'lm_head.weight' differs from 'wte.weight'; only a tied output layer can be loaded")
     (vocab_size, n_embd), block_size = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
+    if n_head is None and n_embd % 64:
+        raise InputError(f"n_embd={n_embd} is not made of heads 64 wide; give a pattern, or a folder with config.json")
     config = GPTConfig(
         n_layer=len({name.split(".")[1] for name in tensors if name.startswith("h.")}),
-        n_head=n_head or max(1, n_embd // 64),
+        n_head=n_embd // 64 if n_head is None else n_head,
         n_embd=n_embd,
         block_size=block_size,
         vocab_size=vocab_size,
@@ -103,7 +107,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
     if not file.is_file():
         raise InputError(f"{file} does not exist; give a .safetensors file or a folder with model.safetensors")
     config = file.with_name("config.json")
-    n_head = _n_head(json.loads(config.read_text())) if config.is_file() else None
+    try:
+        n_head = _n_head(json.loads(config.read_text())) if config.is_file() else None
+    except (AttributeError, ValueError) as error:
+        raise InputError(f"{config} is no configuration of a GPT-2: {error}") from None
     try:
         return load_file(file), n_head
     except SafetensorError as error:

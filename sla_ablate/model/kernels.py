@@ -1,8 +1,8 @@
 """A layer's step for one token of one sequence, as machine code that reads the weights where they lie.
 
-Numba compiles these functions when they are first called, in some seconds, and keeps the result on disk. Vectors are
-float32, or float64 for a model in float64; weights and cache may be bfloat16, which NumPy lacks and which is passed
-as uint16, its bits.
+Numba compiles these functions when they are first called, in some ten seconds, and keeps the result on disk until this
+file changes, so all of them are in it. Vectors are float32, or float64 for a model in float64; weights and cache may be
+bfloat16, which NumPy lacks and which is passed as uint16, its bits.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def narrow(typing_context: Any, x: Any, like: Any) -> Any:
 
 
 def exp(x: float) -> float:
-    """e^x of a number that is 0 or less; of float32 with a relative error of at most (2 - x) · 1e-7.
+    """e^x of a number that is 0 or less; of float32 with a relative error of at most (2 - x) · 1e-7, down to e^-87.
 
     `math.exp` is called for one number at a time, whereas a loop over float32 is compiled to vector instructions.
     """

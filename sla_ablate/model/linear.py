@@ -1,8 +1,8 @@
 """The linear layer, with the faster of the CPU's GEMM libraries in float32.
 
 PyTorch multiplies float32 matrices with MKL and bfloat16 ones with oneDNN. On an AMD processor oneDNN is the faster
-in float32 too, by about a tenth in the products x Wᵀ and g W; on an Intel processor MKL is, by a quarter
-(`benchmarks/README.md`). The two products make up most of a step.
+in float32 too, by more than a tenth; on an Intel processor MKL is, by up to a quarter of a step
+(`benchmarks/README.md`). These products make up most of a step.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 _CPU = Path("/proc/cpuinfo")
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -67,6 +68,7 @@ class _OneDNNLinear(torch.autograd.Function):
         return _onednn_multiply(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sla_ablate.model.linear import multiply, multiply_transposed
 
@@ -97,6 +98,7 @@ class _MeanNLL(torch.autograd.Function):
         return total / count
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         factor = grad_loss / ctx.count
         grad_hidden, grad_weight = (

@@ -39,7 +39,7 @@ class SkipPattern:
 
     def __post_init__(self) -> None:
         for name in ("key_source", "value_source"):
-            table = np.array(getattr(self, name))
+            table = _table(name, getattr(self, name))
             if table.ndim != 2 or 0 in table.shape or not np.issubdtype(table.dtype, np.integer):
                 raise InputError(f"{name} is not a table of whole numbers [n_layer, n_head]: shape {table.shape}")
             table = table.astype(np.int64)

@@ -117,3 +117,11 @@ def test_a_forked_child_encodes_without_warning_or_deadlock(capfd):
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"type": "other"}'])
+def test_a_damaged_file_is_told(tmp_path, text):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"{path} is no tokenizer"):
+        load_tokenizer(path)

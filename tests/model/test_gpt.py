@@ -150,9 +150,17 @@ def test_weights_from_a_folder_and_a_file(oracle, tmp_path):
     expected = gpt_of(oracle)(torch.as_tensor(oracle["tokens"]))
     for path in (tmp_path, tmp_path / "model.safetensors", str(tmp_path)):
         assert torch.equal(GPT.from_gpt2(path, pattern)(torch.as_tensor(oracle["tokens"])), expected)
-    assert GPT.from_gpt2(tmp_path).config.n_head == 1  # 64 wide or one
-    (tmp_path / "config.json").write_text('{"n_head": 2}')
-    assert GPT.from_gpt2(tmp_path).config.n_head == 2
+    n_head, n_embd = pattern.n_head, len(oracle["weights/transformer.ln_f.weight"])
+    with pytest.raises(InputError, match=f"n_embd={n_embd} is not made of heads 64 wide; give a pattern"):
+        GPT.from_gpt2(tmp_path)
+    (tmp_path / "config.json").write_text(f'{{"n_head": {n_head}}}')
+    assert GPT.from_gpt2(tmp_path).config.n_head == n_head
+    with pytest.raises(InputError, match=f"the pattern has 1 heads a layer, config.json n_head={n_head}"):
+        GPT.from_gpt2(tmp_path, SkipPattern.baseline(pattern.n_layer, 1))
+    for text in ("{", "[1]", '"\xff"'):
+        (tmp_path / "config.json").write_text(text, encoding="latin-1")
+        with pytest.raises(InputError, match=r"config\.json is no configuration of a GPT-2"):
+            GPT.from_gpt2(tmp_path)
     with pytest.raises(InputError, match=r"nothing does not exist"):
         GPT.from_gpt2(tmp_path / "nothing")
 
@@ -170,6 +178,21 @@ def test_gpt2_configurations_that_compute_something_else_are_refused(key, value,
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(InputError, match=f"{key}={value} is not supported"):
         GPT.from_gpt2(tmp_path)
+
+
+def test_heads_are_64_wide_where_nothing_tells_their_number():
+    model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=128, block_size=8, vocab_size=9))
+    assert GPT.from_gpt2(model.to_gpt2()).config == model.config
+
+
+def test_evaluation_leaves_every_module_in_its_mode():
+    model = GPT(TINY).train()
+    model.h[0].eval()
+    model.generate(torch.zeros(1, 1, dtype=torch.long), 1)
+    assert model.training
+    assert model.h[1].mlp.training
+    assert not model.h[0].training
+    assert not model.h[0].mlp.training
 
 
 def test_an_output_layer_of_its_own_and_a_broken_file_are_refused(tmp_path):
