@@ -256,7 +256,7 @@ def test_patterns_has_a_section_for_each_pattern(sla):
         (["pattern=cla", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
         (["pattern=baseline", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
         (["pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
-        (["model.n_head=0"], "n_head"),
+        (["model.n_head=0"], "n_head=0 is not possible; choose 1 or more"),
         (["pattern=tables", "pattern.value_source=[[0,0]]"], "pattern=tables needs pattern.key_source"),
     ],
 )

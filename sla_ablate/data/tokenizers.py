@@ -176,12 +176,12 @@ def load_tokenizer(path: Path) -> Tokenizer:
     Raises:
         InputError: the file is damaged.
     """
-    from tokenizers import Tokenizer as Backend
-
     text = path.read_text(errors="replace")
     try:
         if json.loads(text).get("type") == "bytes":
             return ByteTokenizer()
+        from tokenizers import Tokenizer as Backend
+
         return BytePairTokenizer(Backend.from_str(text))
     except Exception as error:  # the library's own are plain ones
         raise InputError(f"{path} is no tokenizer: {error}") from None

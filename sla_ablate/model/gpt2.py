@@ -49,9 +49,9 @@ def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipP
     n_head = pattern.n_head if pattern else None
     if isinstance(weights, str | Path):
         weights, configured = _read(Path(weights))
-        if n_head is not None and configured not in (None, n_head):
+        if pattern and configured not in (None, n_head):
             raise InputError(f"the pattern has {n_head} heads a layer, config.json n_head={configured}")
-        n_head = configured if n_head is None else n_head
+        n_head = n_head or configured
     tensors = {
         name.removeprefix("transformer."): torch.as_tensor(value)
         for name, value in weights.items()
@@ -64,11 +64,15 @@ def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipP
     if output is not None and not torch.equal(torch.as_tensor(output), tensors["wte.weight"]):
         raise InputError("'lm_head.weight' differs from 'wte.weight'; only a tied output layer can be loaded")
     (vocab_size, n_embd), block_size = tensors["wte.weight"].shape, len(tensors["wpe.weight"])
-    if n_head is None and n_embd % 64:
-        raise InputError(f"n_embd={n_embd} is not made of heads 64 wide; give a pattern, or a folder with config.json")
+    if n_head is None:
+        n_head, rest = divmod(n_embd, 64)
+        if rest:
+            raise InputError(
+                f"n_embd={n_embd} is not made of heads 64 wide; give a pattern, or a folder with config.json"
+            )
     config = GPTConfig(
         n_layer=len({name.split(".")[1] for name in tensors if name.startswith("h.")}),
-        n_head=n_embd // 64 if n_head is None else n_head,
+        n_head=n_head,
         n_embd=n_embd,
         block_size=block_size,
         vocab_size=vocab_size,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.patterns.skip_pattern import SHARES, SkipPattern, TableLike
+from sla_ablate.patterns.skip_pattern import SkipPattern, TableLike
 
 
 class Names(NamedTuple):
@@ -71,8 +71,6 @@ def _tables(
     value_source: TableLike | None = None,
     share: str = "both",
 ) -> SkipPattern:
-    if share not in SHARES:
-        raise unknown("share", share, SHARES)
     if share == "values" and key_source is None:
         key_source = value_source
     if key_source is None:
