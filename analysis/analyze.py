@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 
 import analysis
 import sla_ablate
+from analysis.comparison import count_states, runs_table
 from analysis.processes import each_in_a_process
-from analysis.tables import count_states, runs_table
 from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished, replacing, sha256
-from sla_ablate.ledger import duration
-from sla_ablate.runs import CHECKPOINT, Record, claim, read_record, run_folders
+from sla_ablate.runs.ledger import duration
+from sla_ablate.runs.record import CHECKPOINT, Record, claim, read_record, run_folders
 
 RESULT = "analysis.parquet"
 """In a run's folder: its rows of `heads.parquet`, and as metadata what they depend on."""
@@ -135,8 +135,8 @@ def analyze_run(run: Path, effort: Effort) -> None:
     import torch
 
     from analysis.measure import measure
-    from sla_ablate.model.gpt import GPT
-    from sla_ablate.trained import data_of
+    from sla_ablate.model.transformer import GPT
+    from sla_ablate.runs.trained import data_of
 
     torch.set_num_threads(1)
     with claim(run) as lock:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from scipy import stats
 
-from analysis.figures.sweep_data import SweepData
+from analysis.comparison import BASELINE, paired_deltas, seed_differences
 from analysis.statistics import holm, paired_interval, paired_p_value
-from analysis.tables import BASELINE, paired_deltas, seed_differences
+from analysis.sweep_data import SweepData
 
 MEASURES = {
     "generalised_jsd": "Generalised JSD of the heads, in nats (0: all heads look alike)",

@@ -20,8 +20,8 @@ from analysis.loss_by_position import position_nll
 from analysis.perplexity import Totals
 from analysis.tidy import tidy
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.evaluation import document_nll
-from sla_ablate.model.gpt import GPT
+from sla_ablate.model.transformer import GPT
+from sla_ablate.training.evaluation import document_nll
 
 N_MIN = 16
 """Query rows that see fewer keys do not count, unless a window is shorter."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.diversity_table import render_markdown as render_diversity
-from analysis.figures import open_sweep, paired_differences, render
-from analysis.figures.sweep_data import HEADS
-from analysis.tables import (
+from analysis.comparison import (
     Record,
     by_setting,
     comparison_table,
@@ -17,6 +14,9 @@ from analysis.tables import (
     runs_table,
     seed_differences,
 )
+from analysis.diversity_table import render_markdown as render_diversity
+from analysis.figures import open_sweep, paired_differences, render
+from analysis.sweep_data import HEADS
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 
@@ -29,7 +29,7 @@ def write_report(sweep: Path, out: Path | None = None) -> str:
     Raises:
         InputError: the sweep has no records, or no run of it is done.
     """
-    from sla_ablate.runs import read_records
+    from sla_ablate.runs.record import read_records
 
     records = read_records(sweep)
     out = out or sweep / "report"

@@ -22,8 +22,8 @@ from common import PATTERNS, hugging_face
 from transformers.utils import logging
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
-from sla_ablate.model.cache import KVCache
-from sla_ablate.model.generate import decoder_for
+from sla_ablate.model.generation.cache import KVCache
+from sla_ablate.model.generation.generate import decoder_for
 
 SIZES = {  # name: (n_layer, n_head, n_embd, block_size, vocab_size, new tokens)
     "6x384": (6, 6, 384, 256, 4096, 240),

@@ -26,11 +26,11 @@ from common import PATTERNS, hugging_face
 from transformers.utils import logging
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
-from sla_ablate.allocator import keep_freed_memory
-from sla_ablate.config import OptimConfig
-from sla_ablate.costs import costs
-from sla_ablate.model.linear import linear, multiply, multiply_transposed
-from sla_ablate.training import adamw
+from sla_ablate.config.schema import OptimConfig
+from sla_ablate.model.cpu.linear import linear, multiply, multiply_transposed
+from sla_ablate.patterns.costs import costs
+from sla_ablate.training.allocator import keep_freed_memory
+from sla_ablate.training.module import adamw
 
 SIZES = {  # name: (n_layer, n_head, n_embd, block_size, batch)
     "6x128": (6, 4, 128, 256, 8),
@@ -155,7 +155,7 @@ def compare(name: str, bfloat16: bool, rounds: int) -> str:
 
 def loss_curves(steps: int) -> None:
     """Train Hugging Face's model and the baseline on the same text and print both losses."""
-    from sla_ablate.config import DataConfig
+    from sla_ablate.config.schema import DataConfig
     from sla_ablate.data.batches import TrainingBatches
     from sla_ablate.data.shards import prepare
 

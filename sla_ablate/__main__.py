@@ -1,5 +1,5 @@
 """`python -m sla_ablate` is `sla-ablate`."""
 
-from sla_ablate.cli import main
+from sla_ablate.commands import main
 
 main()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
-from sla_ablate.config import PatternConfig
+from sla_ablate.config.schema import PatternConfig
 from sla_ablate.model.config import POSITIONS
 from sla_ablate.patterns.registry import MECHANISMS
 from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES

@@ -15,11 +15,11 @@ from analysis.diversity.induction import induction_scores
 from analysis.diversity.metric import Pass, PassMetric, Setting, TileMetric
 from analysis.diversity.metrics import all_metrics
 from analysis.diversity.roles import block_means, role_means
-from sla_ablate.allocator import keep_freed_memory
 from sla_ablate.errors import InputError
 from sla_ablate.model.capture import Captured, capture
 from sla_ablate.model.evaluating import evaluating
-from sla_ablate.model.gpt import GPT
+from sla_ablate.model.transformer import GPT
+from sla_ablate.training.allocator import keep_freed_memory
 
 Arrays = dict[str, npt.NDArray[np.float64]]
 

@@ -24,8 +24,8 @@ from analysis.figures.layers import layers
 from analysis.figures.pattern import pattern
 from analysis.figures.position import position
 from analysis.figures.style import FORMATS, render
-from analysis.figures.sweep_data import SweepData, open_sweep
 from analysis.figures.training import training
+from analysis.sweep_data import SweepData, open_sweep
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import write_atomically
 

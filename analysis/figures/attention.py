@@ -6,16 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from analysis.comparison import Record
 from analysis.diversity.maps import Maps
 from analysis.diversity.metrics.pairwise_jsd import row_divergences
 from analysis.diversity.rows import stratified
-from analysis.figures.sweep_data import SweepData
 from analysis.measure import N_MIN
-from analysis.tables import Record
+from analysis.sweep_data import SweepData
 from sla_ablate.model.capture import capture
 from sla_ablate.model.evaluating import evaluating
-from sla_ablate.model.gpt import GPT
-from sla_ablate.trained import CHECKPOINT, data_of
+from sla_ablate.model.transformer import GPT
+from sla_ablate.runs.trained import CHECKPOINT, data_of
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from analysis.figures.panels import page
 from analysis.figures.style import HEATMAP, PAGE, ROLES, styled
-from analysis.figures.sweep_data import SweepData
+from analysis.sweep_data import SweepData
 
 SIZE = 64
 """Squares that a map is shown with, at most, in either direction."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.comparison import BASELINE, Record, by_setting, comparison_table, seed_differences
 from analysis.figures.style import COLUMN, looks, styled, wrap
-from analysis.figures.sweep_data import SweepData
 from analysis.statistics import paired_interval
-from analysis.tables import BASELINE, Record, by_setting, comparison_table, seed_differences
+from analysis.sweep_data import SweepData
 from sla_ablate.errors import InputError
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.panels import heads_by_layer
 from analysis.figures.style import styled
-from analysis.figures.sweep_data import SweepData
+from analysis.sweep_data import SweepData
 
 
 @styled

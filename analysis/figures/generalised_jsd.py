@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 
 from analysis.figures.panels import filled, page, role_dots, role_handles, tell_left_out
 from analysis.figures.style import OWN, SKIP, layer_axis, styled, wrap
-from analysis.figures.sweep_data import SweepData
+from analysis.sweep_data import SweepData
 
 _PARTS = {
     "within each role": ("generalised_jsd_within", filled(OWN)),

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.panels import page, role_handles, tell_left_out
 from analysis.figures.style import HEATMAP, ORDER, PAGE, ROLES, styled, wrap
-from analysis.figures.sweep_data import SweepData
+from analysis.sweep_data import SweepData
 
 MOST_ROWS, LEAST_ROWS, PAIRS = 64, 16, 2_000_000
 """Query rows that the divergences are a mean over: as few as it takes to have no more than so many pairs in all."""

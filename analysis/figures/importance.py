@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.panels import filled, page, role_patches, tell_left_out, with_mean
 from analysis.figures.style import ROLES, layer_axis, styled, wrap
-from analysis.figures.sweep_data import SweepData
+from analysis.sweep_data import SweepData
 
 _WIDTH = 0.38
 

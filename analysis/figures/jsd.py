@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.panels import filled, tell_left_out
 from analysis.figures.style import HEATMAP, PAGE, ROLES, SHOWN, styled
-from analysis.figures.sweep_data import SweepData
+from analysis.sweep_data import SweepData
 from sla_ablate.errors import InputError
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.panels import page, tell_left_out
 from analysis.figures.style import HEATMAP, PAGE, styled, wrap
-from analysis.figures.sweep_data import SweepData
+from analysis.sweep_data import SweepData
 
 
 @styled

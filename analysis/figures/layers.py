@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from analysis.comparison import paired_deltas
 from analysis.figures.panels import page, paired_by, pattern_handles, seeds_and_mean, tell_left_out
 from analysis.figures.style import layer_axis, styled
-from analysis.figures.sweep_data import SweepData
-from analysis.tables import paired_deltas
+from analysis.sweep_data import SweepData
 
 
 @styled

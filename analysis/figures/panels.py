@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis.figures.style import PAGE, ROLES, SHOWN, Look, layer_axis, wrap
-from analysis.figures.sweep_data import SweepData
 from analysis.statistics import paired_interval
+from analysis.sweep_data import SweepData
 
 
 def seeds_and_mean(axes: Axes, table: pd.DataFrame, x: str, look: Look) -> None:

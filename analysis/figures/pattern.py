@@ -11,9 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.panels import page, tell_left_out
 from analysis.figures.style import COLUMN, OWN, PAGE, SHOWN, SKIP, styled, wrap
-from analysis.figures.sweep_data import SweepData
-from sla_ablate import diagram
-from sla_ablate.patterns import SkipPattern
+from analysis.sweep_data import SweepData
+from sla_ablate.patterns import SkipPattern, diagram
 
 
 @styled

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from analysis.comparison import paired_deltas
 from analysis.figures.panels import paired_by, pattern_handles, seeds_and_mean, tell_left_out
 from analysis.figures.style import COLUMN, styled
-from analysis.figures.sweep_data import SweepData
-from analysis.tables import paired_deltas
+from analysis.sweep_data import SweepData
 
 
 @styled

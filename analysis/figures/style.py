@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.tables import BASELINE
+from analysis.comparison import BASELINE
 
 COLUMN, PAGE = 3.4, 7.0
 """Inches: one column of a two-column paper and both, so that 8 points stay 8 points in print."""

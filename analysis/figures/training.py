@@ -6,10 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.comparison import paired_deltas
 from analysis.figures.panels import pattern_handles, seeds_and_mean, tell_left_out
 from analysis.figures.style import COLUMN, styled
-from analysis.figures.sweep_data import SweepData
-from analysis.tables import paired_deltas
+from analysis.sweep_data import SweepData
 
 POINTS = 50
 """Of a curve, at most; each is a mean over as many lines of the log as need be."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from sla_ablate.model.gpt import GPT, Block
+    from sla_ablate.model.transformer import GPT, Block
 
 
 class AttentionCall(NamedTuple):

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from sla_ablate.model import kernels
-from sla_ablate.model.cache import KVCache, slots_read
+from sla_ablate.model.generation.cache import KVCache, slots_read
 from sla_ablate.model.rotary import rotations
 
 if TYPE_CHECKING:
-    from sla_ablate.model.gpt import GPT, Block
+    from sla_ablate.model.transformer import GPT, Block
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 

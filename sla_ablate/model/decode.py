@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sla_ablate.model.cache import KVCache, slots_read
-from sla_ablate.model.linear import linear
+from sla_ablate.model.cpu.linear import linear
+from sla_ablate.model.generation.cache import KVCache, slots_read
 from sla_ablate.model.rotary import rotate, rotations
 
 if TYPE_CHECKING:
-    from sla_ablate.model.gpt import GPT, Block
+    from sla_ablate.model.transformer import GPT, Block
 
 
 class Stretch(NamedTuple):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from sla_ablate.model.gpt import GPT
+    from sla_ablate.model.transformer import GPT
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sla_ablate.model.linear import multiply, multiply_transposed
+from sla_ablate.model.cpu.linear import multiply, multiply_transposed
 
 IGNORE = -100
 """Targets that count for nothing: padding."""

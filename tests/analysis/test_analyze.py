@@ -23,13 +23,15 @@ from analysis.analyze import Effort, analyze, analyze_run
 from analysis.diversity.roles import skip_heads
 from analysis.perplexity import Totals
 from analysis.tidy import tidy
-from sla_ablate import GPT, cli, ledger
-from sla_ablate.config import DataConfig, ModelConfig, PatternConfig, RunConfig
+from sla_ablate import GPT
+from sla_ablate import commands as cli
+from sla_ablate.config.schema import DataConfig, ModelConfig, PatternConfig, RunConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
-from sla_ablate.evaluation import document_nll
-from sla_ablate.runs import identify, read_record, run_folder, write_record
-from sla_ablate.trained import CHECKPOINT, data_of
+from sla_ablate.runs import ledger
+from sla_ablate.runs.record import identify, read_record, run_folder, write_record
+from sla_ablate.runs.trained import CHECKPOINT, data_of
+from sla_ablate.training.evaluation import document_nll
 
 EFFORT = Effort(tokens=200, query_rows=8)
 IDENTITY = {"run": "run_id", "seed": "seed", "setting": "setting", "pairing": "pairing"}

@@ -14,18 +14,18 @@ from matplotlib.collections import QuadMesh
 from matplotlib.text import Text
 from PIL import Image
 
+from analysis.comparison import BASELINE
 from analysis.figures import FIGURES, OF_RUNS, open_sweep, render, write_figures
 from analysis.figures.attention import N_MIN, divergences, pooled
 from analysis.figures.head_map import classical_scaling
 from analysis.figures.style import FORMATS, PAGE, ROLES, looks
 from analysis.statistics import paired_interval
-from analysis.tables import BASELINE
 from sla_ablate import GPT, GPTConfig, SkipPattern
-from sla_ablate.cli import main
-from sla_ablate.config import RunConfig
+from sla_ablate.commands import main
+from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
-from sla_ablate.runs import identify, write_config, write_record
+from sla_ablate.runs.record import identify, write_config, write_record
 
 FROM_TABLES = [name for name in FIGURES if name not in ("head_map", "attention_grid")]
 

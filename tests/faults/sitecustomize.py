@@ -56,9 +56,9 @@ FAULTS = {
 
 
 def _inject():
-    from sla_ablate import worker
-    from sla_ablate.runs import read_record
-    from sla_ablate.training import LanguageModel
+    from sla_ablate.runs.record import read_record
+    from sla_ablate.training import worker
+    from sla_ablate.training.module import LanguageModel
 
     original, training_step = worker.main, LanguageModel.training_step
 
@@ -78,5 +78,5 @@ def _inject():
     worker.main = main
 
 
-if "sla_ablate.zygote" in sys.orig_argv:
+if "sla_ablate.processes.zygote" in sys.orig_argv:
     _inject()

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from random_models import FAMILY, model_of, models, random_tokens
 
-from sla_ablate.model.cache import KVCache
 from sla_ablate.model.compiled_decode import CompiledDecoder
 from sla_ablate.model.config import POSITIONS
 from sla_ablate.model.decode import Decoder
+from sla_ablate.model.generation.cache import KVCache
 
 PROPERTY = settings(max_examples=30, deadline=None)
 sizes = st.tuples(st.integers(1, 3), st.integers(2, 12))  # B, T

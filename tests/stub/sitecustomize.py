@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main(arguments):
-    from sla_ablate.runs import read_record, write_record
+    from sla_ablate.runs.record import read_record, write_record
 
     folder = Path(arguments[0])
     record = read_record(folder)
@@ -23,7 +23,7 @@ def main(arguments):
     exec(os.environ.get("SLA_STUB", "done()"), {"folder": folder, "record": record, "done": done})
 
 
-if "sla_ablate.zygote" in sys.orig_argv:
-    for name in sys.orig_argv[sys.orig_argv.index("sla_ablate.zygote") + 3 :]:
+if "sla_ablate.processes.zygote" in sys.orig_argv:
+    for name in sys.orig_argv[sys.orig_argv.index("sla_ablate.processes.zygote") + 3 :]:
         sys.modules[name] = types.ModuleType(name)
-    sys.modules["sla_ablate.worker"].main = main
+    sys.modules["sla_ablate.training.worker"].main = main

@@ -1,0 +1,140 @@
+"""What figures are drawn from: the records of a sweep and the tables that its analysis left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.comparison import Record, by_setting, comparison_table
+from analysis.figures.style import SHOWN, Look, looks
+from sla_ablate.errors import InputError, unknown
+
+HEADS = "analysis/heads.parquet"
+_INDEX = ["run", "pattern", "seed", "pairing"]
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """The done runs of one setting of a sweep.
+
+    Raises:
+        InputError: when something is asked for that was not measured.
+    """
+
+    folder: Path
+    """Of the sweep."""
+    records: list[Record]
+    run: str | None = None
+    """Id of the only run that figures of single runs show; None: the lowest seed of each pattern."""
+
+    @cached_property
+    def ranked(self) -> list[str]:
+        """The patterns, the baseline first, then by mean loss."""
+        return list(comparison_table(self.records)["pattern"])
+
+    def looks(self, most: int = SHOWN) -> dict[str, Look]:
+        """The patterns that figures show and how: the first `most` of `ranked`, the baseline first, then by label."""
+        shown = set(self.ranked[:most])
+        return {pattern: look for pattern, look in looks(self.ranked).items() if pattern in shown}
+
+    def chosen(self, most: int = SHOWN) -> list[Record]:
+        """The run asked for, or the run with the lowest seed of each of `looks(most)`."""
+        if self.run is not None:
+            return [record for record in self.records if record["run_id"] == self.run]
+        seeds = sorted(self.records, key=lambda record: record["seed"])
+        return [next(r for r in seeds if r["pattern"]["label"] == pattern) for pattern in self.looks(most)]
+
+    def run_folder(self, record: Record) -> Path:
+        """Where a run's checkpoint and curves are."""
+        return self.folder / str(record["run_id"])
+
+    @cached_property
+    def heads(self) -> pd.DataFrame:
+        """`analysis/heads.parquet` of these runs, as far as they were measured."""
+        try:
+            table = pd.read_parquet(self.folder / HEADS)
+        except FileNotFoundError:
+            raise InputError(f"{self.folder} was not analyzed; run: sla-ablate analyze {self.folder}") from None
+        return self._some("any of these runs", table[table["run"].isin(_ids(self.records))])
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """The runs that `heads` lacks."""
+        return sorted(set(_ids(self.records)) - set(self.heads["run"]))
+
+    def of_heads(self, metric: str) -> pd.DataFrame:
+        """One row a run, layer and head; columns run, pattern, seed, pairing, layer, head, role, value."""
+        t = self._of(metric)
+        return self._some(metric, t[t["head"].notna() & t["other_head"].isna() & t["position"].isna()])
+
+    def of_layers(self, metric: str) -> pd.DataFrame:
+        """One row a run and layer; columns as of `of_heads`."""
+        t = self._of(metric)
+        whole = t["head"].isna() & t["role"].isna() & t["position"].isna() & t["other_layer"].isna()
+        return self._some(metric, t[t["layer"].notna() & whole])
+
+    def by_layer(self, metric: str) -> pd.DataFrame:
+        """As `of_layers`; of a metric of heads, the mean over the layer's heads."""
+        if self._of(metric)["head"].isna().all():
+            return self.of_layers(metric)
+        return self.of_heads(metric).groupby([*_INDEX, "layer"], sort=False)["value"].mean().reset_index()
+
+    def of_pairs(self, metric: str) -> pd.DataFrame:
+        """One row a run and pair; columns as of `of_heads`, and other_layer, other_head."""
+        t = self._of(metric)
+        return self._some(metric, t[(t["other_layer"].notna() | t["other_head"].notna()) & t["position"].isna()])
+
+    def by_position(self, metric: str) -> pd.DataFrame:
+        """One row a run and position bucket of the whole model; columns as of `of_heads`, and position."""
+        t = self._of(metric)
+        rows = t[t["layer"].isna() & t["position"].notna()]
+        if rows.empty:
+            raise InputError(f"{self.folder} has no {metric!r} by position: no validation document fills the context")
+        return rows
+
+    def training(self) -> pd.DataFrame:
+        """One row a line of each run's `metrics.jsonl`; columns run, pattern, seed, pairing and the line's own."""
+        tables = []
+        for record in self.records:
+            lines = (self.run_folder(record) / "metrics.jsonl").read_text().splitlines()
+            identity = (record["run_id"], record["pattern"]["label"], record["seed"], record["pairing"])
+            tables.append(pd.DataFrame(map(json.loads, lines)).assign(**dict(zip(_INDEX, identity, strict=True))))
+        return pd.concat(tables, ignore_index=True)
+
+    def _of(self, metric: str) -> pd.DataFrame:
+        return self.heads[self.heads["metric"] == metric]
+
+    def _some(self, metric: str, rows: pd.DataFrame) -> pd.DataFrame:
+        if rows.empty:
+            raise InputError(f"{self.folder / HEADS} has no {metric}; run: sla-ablate analyze {self.folder}")
+        return rows
+
+
+def open_sweep(sweep: Path, run: str | None = None) -> dict[str, SweepData]:
+    """The data of each setting that has done runs; with `run`, an id or a folder, only of that run's setting.
+
+    Raises:
+        InputError: no run is done, or `run` is none of the done ones.
+    """
+    from sla_ablate.runs.record import read_records
+
+    records = [record for record in read_records(sweep) if record["state"] == "done"]
+    if not records:
+        raise InputError(f"no run of {sweep} is done, so there is nothing to draw")
+    settings = by_setting(records)
+    if run is None:
+        return {setting: SweepData(sweep, group) for setting, group in settings.items()}
+    run_id = Path(run).name
+    for setting, group in settings.items():
+        if run_id in _ids(group):
+            return {setting: SweepData(sweep, group, run_id)}
+    raise unknown("run", run_id, _ids(records))
+
+
+def _ids(records: Iterable[Record]) -> list[str]:
+    return [record["run_id"] for record in records]

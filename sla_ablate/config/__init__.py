@@ -1,0 +1,1 @@
+"""What one run is configured by, and how a command line becomes configurations."""

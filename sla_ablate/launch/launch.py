@@ -1,0 +1,157 @@
+"""From checked runs to finished ones: the ledger, the disk, Hydra's launchers, and the summary."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import InstantiationException
+from hydra.types import HydraContext
+from hydra.utils import instantiate
+from omegaconf import DictConfig, open_dict
+
+from sla_ablate.config.compose import Run
+from sla_ablate.errors import InputError
+from sla_ablate.launch import sweep_signals as stop
+from sla_ablate.launch.supervise import carry_out
+from sla_ablate.patterns.costs import disk_bytes
+from sla_ablate.runs import ledger
+from sla_ablate.runs.record import read_summary
+
+
+def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
+    """Carry out the runs that are not done, through the launcher that `hydra` names.
+
+    Returns:
+        The exit code: 0 if every run is done or in another process's hands, 1 if not, 130 after a signal to stop.
+
+    Raises:
+        InputError: they do not fit on the disk, or a folder holds another run; nothing was started.
+    """
+    before = _states(runs)
+    todo = [run for run, state in zip(runs, before, strict=True) if state != "done"]
+    size = _check_disk(todo, _parallel(hydra.hydra.launcher, len(todo)))
+    print(f"{len(runs)} run(s), {before.count('done')} already done{size}", flush=True)
+    for run in runs:
+        ledger.enter(run.config, run.data_digest)
+    stop.listen()
+    failure = None
+    try:
+        if todo:
+            _launch([run.folder for run in todo], hydra)
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        if not stop.received:  # else a process of the launcher's that had not begun to listen yet
+            failure = error
+    after = _states(runs)
+    for run, state in zip(runs, after, strict=True):
+        if state == "failed" and (record := read_summary(run.folder)):
+            print(f"{run.folder.name}  failed: {record['error']}", flush=True)
+    print(ledger.count(after), flush=True)
+    if stop.received:
+        _requeue(stop.received[0])
+        return 130
+    if isinstance(failure, ConnectionError | InstantiationException | RuntimeError):  # no cluster, no such partition
+        raise InputError(f"the launcher failed: {' '.join(str(failure).split())}")
+    if failure is not None:
+        raise failure
+    return 0 if set(after) <= {"done", "running"} else 1
+
+
+def _states(runs: Sequence[Run]) -> list[str]:
+    return [ledger.state(run.folder, read_summary(run.folder)) for run in runs]
+
+
+def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
+    hydra = copy.deepcopy(hydra)
+    if (jobs := hydra.hydra.launcher.get("n_jobs", 0)) > len(folders):
+        # A process that never gets a run never learns to leave a Ctrl-C to us.
+        hydra.hydra.launcher.n_jobs = min(jobs, len(folders))
+    callbacks = Callbacks(hydra)
+    callbacks.on_multirun_start(config=hydra, config_name="config")
+    context = HydraContext(config_loader=_Composed(), callbacks=callbacks)  # type: ignore[arg-type]
+    if hydra.hydra.launcher._target_.startswith("sla_ablate."):  # for Hydra, plugins are in its own namespace only
+        launcher = instantiate(hydra.hydra.launcher)
+        launcher.setup(hydra_context=context, task_function=_run_cell, config=hydra)
+    else:
+        launcher = Plugins.instance().instantiate_launcher(context, _run_cell, hydra)
+    for job in launcher.launch([[str(folder.absolute())] for folder in folders], initial_job_idx=0):
+        _ = job.return_value  # raises what a job raised, which no failed run does
+    callbacks.on_multirun_end(config=hydra, config_name="config")
+
+
+class _Composed:
+    """What a launcher takes for Hydra's config loader.
+
+    Runs were composed and checked, and their folders hold the result, so a job is told its folder and nothing is
+    composed again, which would take a tenth of a second a run.
+    """
+
+    def load_sweep_config(self, config: DictConfig, overrides: list[str]) -> DictConfig:
+        config = copy.deepcopy(config)
+        with open_dict(config):
+            config.hydra.overrides.task = overrides
+        return config
+
+
+def _run_cell(config: DictConfig) -> None:
+    """Hydra's task."""
+    (folder,) = HydraConfig.get().overrides.task
+    carry_out(Path(folder))
+
+
+def _parallel(launcher: Any, runs: int) -> int:
+    """How many runs a launcher has going at a time, as far as one can know."""
+    jobs = launcher.get("n_jobs") or launcher.get("array_parallelism") or 1
+    return min(runs, jobs if jobs > 0 else os.cpu_count() or 1)
+
+
+def _check_disk(runs: Sequence[Run], parallel: int) -> str:
+    """The disk space that runs will take, in words: what all of them leave, and what more those take that train.
+
+    Raises:
+        InputError: there is less.
+    """
+    if not runs:
+        return ""
+    sizes = [disk_bytes(run.config.gpt_config(run.vocab_size), run.config.trainer) for run in runs]
+    more = sorted((size.running - size.done for size in sizes), reverse=True)
+    needed = sum(size.done for size in sizes) + sum(more[:parallel])
+    output = Path(runs[0].config.output).absolute()
+    existing = next(path for path in (output, *output.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise InputError(
+            f"{_size(needed)} of disk are needed for {len(runs)} run(s), {existing} has {_size(free)} free"
+        )
+    return f"; about {_size(needed)} of disk needed, {_size(free)} free"
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
+
+
+def _requeue(received: signal.Signals) -> None:
+    """Have Slurm queue this job again, if it was Slurm that stopped it.
+
+    A job that submitit started is not this process but its child, whose signals submitit itself answers so.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or received == signal.SIGINT:
+        return
+    try:
+        done = subprocess.run(["scontrol", "requeue", job])
+    except FileNotFoundError:
+        print("scontrol was not found, so the job is not queued again", flush=True)
+    else:
+        print(f"job {job} {'is queued again' if done.returncode == 0 else 'could not be queued again'}", flush=True)

@@ -1,0 +1,147 @@
+"""Carrying out one run in a process of its own, and recording what became of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from sla_ablate.config.schema import LimitsConfig, RunConfig
+from sla_ablate.launch import sweep_signals as stop
+from sla_ablate.launch.devices import Device, borrow
+from sla_ablate.processes.signals import INTERRUPTED
+from sla_ablate.processes.zygote import LostError, Zygote
+from sla_ablate.runs.record import Record, claim, read_config, read_record, read_summary, write_record
+
+WORKER = "sla_ablate.training.worker"
+PRELOADED = (
+    "sla_ablate.training.attempt",
+    "omegaconf",
+    "pandas",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    "safetensors.torch",
+)
+"""What it imports only when it comes to need it."""
+# A run decides for itself; what a launcher or an earlier job left in the environment must not reach it.
+_FOREIGN = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+_LOG_TAIL = 30
+_POLL_SECONDS = 0.2
+# A run over its time is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
+_ESCALATION = ((0, signal.SIGTERM), (10, signal.SIGABRT), (15, signal.SIGKILL))
+
+
+def carry_out(folder: Path) -> None:
+    """Carry out the run of a folder unless it is done or another living process has it; a failed run raises nothing.
+
+    Raises:
+        KeyboardInterrupt: a signal asked the sweep to stop.
+    """
+    stop.listen()
+    with claim(folder) as lock, stop.heeded():
+        record = read_summary(folder)
+        if lock is None:
+            _say(folder, "another process runs it; left alone")
+        elif record is None:
+            _say(folder, "its folder was removed before it ran")
+        elif record["state"] == "done":
+            _say(folder, "already done")
+        else:
+            config = read_config(folder)
+            t = config.trainer
+            with borrow(t.accelerator, t.devices, lambda: bool(stop.received)) as device:
+                if device is not None and not stop.received:
+                    _attempt(folder, config, record, lock, device)
+    if stop.received:
+        stop.follow()
+
+
+def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device: Device) -> None:
+    for leftover in ("log_tail", "traceback"):
+        record.pop(leftover, None)
+    record |= {"state": "running", "attempt": record["attempt"] + 1, "error": None, "config": asdict(config)}
+    write_record(folder, record)
+    with (folder / "run.log").open("a+b") as log:
+        start = log.seek(0, os.SEEK_END)
+        try:
+            exit_code, reason = _run(_zygote(config.trainer.threads), folder, config.limits, log.fileno(), lock, device)
+        except LostError as lost:
+            _zygote.cache_clear()
+            exit_code, reason = INTERRUPTED, "" if stop.received else str(lost)
+        log.seek(start)
+        logged = log.read().decode(errors="replace").splitlines()
+    lines = [line.removeprefix(f"{folder.name}  ") for line in logged]
+    finished = read_record(folder)
+    if finished is None:
+        _say(folder, "its folder was removed while it ran")
+        return
+    if finished["state"] == "done":
+        return
+    traceback = _traceback(lines)
+    if not reason and (exit_code == INTERRUPTED or stop.received):
+        state, error = "interrupted", "asked to stop"
+    else:
+        state, error = "failed", reason or _reason(exit_code, lines)
+    ending = {"state": state, "error": error, "traceback": traceback, "log_tail": lines[-_LOG_TAIL:]}
+    write_record(folder, finished | ending)
+    _say(folder, f"{state}: {error}; see {folder / 'run.log'}")
+    if state == "failed" and traceback:
+        print("\n".join(f"  {line}" for line in traceback), flush=True)
+
+
+@cache
+def _zygote(threads: int) -> Zygote:
+    environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    return Zygote(WORKER, PRELOADED, environment)
+
+
+def _run(zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int, device: Device) -> tuple[int, str]:
+    """The exit code of the run's process, and why it was ended if a limit was the reason."""
+    zygote.start(str(folder.absolute()), device.environment, stderr=log, held=[lock, *device.locks])
+    steps = [] if limits.minutes is None else [(60 * limits.minutes + s, number) for s, number in _ESCALATION]
+    reason, passed_on = "", 0
+    while (exit_code := zygote.wait(_POLL_SECONDS)) is None:
+        if len(stop.received) > passed_on:
+            zygote.send(signal.SIGKILL if passed_on or len(stop.received) > 1 else signal.SIGTERM)
+            passed_on = len(stop.received)
+        while steps and zygote.seconds >= steps[0][0]:
+            reason = f"took longer than limits.minutes={limits.minutes:g}"
+            zygote.send(steps.pop(0)[1])
+        if limits.memory_gb is not None and not reason and (held := _memory_gb(zygote.run)) > limits.memory_gb:
+            reason = f"held {held:.2f} GB of memory, more than limits.memory_gb={limits.memory_gb:g}"
+            zygote.send(signal.SIGKILL)
+    return exit_code, reason
+
+
+def _memory_gb(process: int | None) -> float:
+    """Resident memory of a process; 0 where the system has no /proc, or there is no such process."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmRSS:\s*(\d+) kB", status)
+    return int(found[1]) * 1024 / 1e9 if found else 0
+
+
+def _reason(exit_code: int, lines: list[str]) -> str:
+    """Why a run failed: the signal that ended it, or the last line that it logged."""
+    if exit_code < 0:
+        hint = ", as the system does when memory runs out" if exit_code == -signal.SIGKILL else ""
+        return f"ended by signal {-exit_code}: {signal.strsignal(-exit_code)}{hint}"
+    last = next((line for line in reversed(lines) if line.strip()), "nothing logged")
+    return f"exit code {exit_code}{'' if exit_code else ' without a result'}: {last}"
+
+
+def _traceback(lines: list[str]) -> list[str] | None:
+    """The last traceback of a log, of an exception or of a process that died; None if there is none."""
+    heads = ("Traceback (most recent call last):", "Fatal Python error:")
+    starts = [i for i, line in enumerate(lines) if line.startswith(heads)]
+    return lines[starts[-1] :] if starts else None
+
+
+def _say(folder: Path, line: str) -> None:
+    print(f"{folder.name}  {line}", flush=True)

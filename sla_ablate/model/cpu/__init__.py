@@ -1,0 +1,1 @@
+"""What is there for the speed of a processor only."""

@@ -1,0 +1,56 @@
+"""A model in a folder: `config.json` (shape and tables) and `model.safetensors` (weights)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+
+from sla_ablate.errors import InputError
+from sla_ablate.files import write_atomically
+from sla_ablate.model.config import GPTConfig
+from sla_ablate.model.formats.gpt2 import check_shapes
+from sla_ablate.patterns import SkipPattern
+
+if TYPE_CHECKING:
+    from sla_ablate.model.transformer import GPT
+
+
+def save(model: GPT, folder: Path) -> None:
+    """Write a model to a folder, each file atomically."""
+    config = {
+        **asdict(model.config),
+        "key_source": model.pattern.key_source.tolist(),
+        "value_source": model.pattern.value_source.tolist(),
+    }
+    write_atomically(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+    write_atomically(folder / "model.safetensors", to_bytes(model.state_dict()))
+
+
+def load(cls: type[GPT], folder: Path) -> GPT:
+    """The model of a folder, in the precision of its weights; no code is run by reading it.
+
+    Raises:
+        InputError: a file is missing or broken, or the weights are not those of config.json.
+    """
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} does not exist; give a folder that GPT.save wrote")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        pattern = SkipPattern.from_tables(config.pop("key_source"), config.pop("value_source"))
+        model = cls(GPTConfig(**config), pattern)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'config.json'} is not one that GPT.save wrote: {error}") from None
+    try:
+        weights = load_file(folder / "model.safetensors")
+    except SafetensorError as error:
+        raise InputError(f"{folder / 'model.safetensors'} is no safetensors file: {error}") from None
+    check_shapes(weights, model.state_dict())
+    model.to(weights["wte.weight"].dtype).load_state_dict(weights)
+    return model

@@ -1,0 +1,1 @@
+"""Continuing sequences of tokens."""

@@ -1,0 +1,182 @@
+"""The ledger of a sweep: its run folders, each with the state that its record tells.
+
+A run is entered as `waiting` before anything starts, so that what is still to come is known too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sla_ablate.config.schema import RunConfig
+from sla_ablate.errors import InputError
+from sla_ablate.runs.record import (
+    SCHEMA,
+    Identity,
+    Record,
+    claim,
+    identify,
+    is_held,
+    read_config,
+    read_summary,
+    run_folder,
+    write_config,
+    write_record,
+)
+
+STATES = ("done", "running", "waiting", "interrupted", "failed")
+_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How far one run of a sweep is."""
+
+    run_id: str
+    state: str
+    attempt: int
+    step: int
+    steps: int
+    tokens_per_step: int
+    tokens_per_second: float | None
+    error: str | None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of training, for a run that is training."""
+        if self.state != "running" or not self.tokens_per_second:
+            return None
+        return (self.steps - self.step) * self.tokens_per_step / self.tokens_per_second
+
+
+def enter(config: RunConfig, data_digest: str) -> None:
+    """Enter a run as waiting, or have one that is not done carried out with this configuration from now on.
+
+    Raises:
+        InputError: its folder holds a run of another configuration, which is left as it is.
+    """
+    identity = identify(config, data_digest)
+    folder = run_folder(config, identity)
+    with claim(folder, patience=0) as lock:
+        record = read_summary(folder)
+        if record is not None:
+            check_folder(folder, record, identity, data_digest)
+        if lock is None or (record is not None and record["state"] == "done"):
+            return
+        write_config(folder, config)
+        if record is None:
+            write_record(folder, _new_record(config, identity))
+
+
+def check_folder(folder: Path, record: Record, identity: Identity, data_digest: str) -> None:
+    """Make sure that a folder is this run's: by its name, its record and its configuration.
+
+    Raises:
+        InputError: it is another's.
+    """
+    recorded = Identity(record["run_id"], record["pairing"], record["setting"])
+    stored = identify(read_config(folder), data_digest)
+    if not folder.name == identity.run_id or recorded != identity or stored != identity:
+        raise InputError(
+            f"{folder} holds a run of another configuration, or of other data, than its name says; "
+            "move it away to have the run again"
+        )
+
+
+def _new_record(config: RunConfig, identity: Identity) -> Record:
+    pattern = config.skip_pattern()
+    return {
+        "schema": SCHEMA,
+        **asdict(identity),
+        "state": "waiting",
+        "attempt": 0,
+        "error": None,
+        "seed": config.seed,
+        "pattern": {
+            "name": config.pattern.name,
+            "label": config.pattern_label(),
+            "key_source": pattern.key_source.tolist(),
+            "value_source": pattern.value_source.tolist(),
+        },
+        "config": asdict(config),
+    }
+
+
+def state(folder: Path, record: Record | None) -> str:
+    """The state of a run, from its record and from whether the process that wrote it still lives."""
+    if record is None:
+        return "waiting"
+    if record["state"] == "running" and not is_held(folder):
+        return "interrupted"  # killed, so that it could not say so
+    recorded: str = record["state"]
+    return recorded
+
+
+def cell(folder: Path) -> Cell:
+    """How far the run of a folder is."""
+    record = read_summary(folder)
+    if record is None:
+        return Cell(folder.name, "waiting", 0, 0, 0, 0, None, None)
+    config, now = record["config"], state(folder, record)
+    steps = config["optim"]["steps"]
+    if now == "done":
+        step, speed = steps, record["cost"]["tokens_per_second"]
+    elif now == "waiting":
+        step, speed = 0, None
+    else:
+        step, speed = _progress(folder / "metrics.jsonl")
+    return Cell(
+        run_id=folder.name,
+        state=now,
+        attempt=record["attempt"],
+        step=step,
+        steps=steps,
+        tokens_per_step=config["optim"]["batch_size"] * config["model"]["block_size"],
+        tokens_per_second=speed,
+        error=record["error"],
+    )
+
+
+def _progress(metrics: Path) -> tuple[int, float | None]:
+    """The last step that is told, and the last speed."""
+    try:
+        with metrics.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            complete = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return 0, None
+    lines: list[dict[str, Any]] = [json.loads(line) for line in complete[-10:] if line.startswith(b"{")]
+    step = max((line["step"] for line in lines), default=0)
+    return step, next((line["tokens_per_second"] for line in reversed(lines) if "tokens_per_second" in line), None)
+
+
+def count(states: Iterable[str]) -> str:
+    """How many of each state, in words."""
+    counts = Counter(states)
+    return ", ".join(f"{counts[name]} {name}" for name in STATES if counts[name]) or "none"
+
+
+def summary(cells: Sequence[Cell]) -> str:
+    """How many cells of each state, their speed and the time that is left, in one line."""
+    line = f"{len(cells)} run(s): {count(cell.state for cell in cells)}"
+    speed = sum(cell.tokens_per_second or 0 for cell in cells if cell.state == "running")
+    if not speed:
+        return line
+    ahead = sum(
+        (cell.steps - cell.step) * cell.tokens_per_step for cell in cells if cell.state in ("running", "waiting")
+    )
+    return f"{line}; {speed:,.0f} tokens/s, about {duration(ahead / speed)} left"
+
+
+def duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds; empty for None."""
+    if seconds is None:
+        return ""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

@@ -1,0 +1,201 @@
+"""One attempt at a run: train from where the last one came to, evaluate, write the record."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+
+from sla_ablate.config.schema import RunConfig, TrainerConfig
+from sla_ablate.data.shards import prepare
+from sla_ablate.errors import InputError
+from sla_ablate.files import remove_unfinished
+from sla_ablate.patterns.costs import costs
+from sla_ablate.processes.signals import INTERRUPTED, Interruption
+from sla_ablate.runs.record import Record, read_config, read_record, write_record
+from sla_ablate.runs.trained import CHECKPOINT, save_model
+from sla_ablate.training import precision
+from sla_ablate.training.allocator import keep_freed_memory
+from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_checkpoint
+from sla_ablate.training.callbacks.metrics import Metrics
+from sla_ablate.training.callbacks.progress import Progress
+from sla_ablate.training.callbacks.random_state import RandomState
+from sla_ablate.training.callbacks.usage import Usage
+from sla_ablate.training.callbacks.validation import Validation
+from sla_ablate.training.loggers import RunLogger, opened
+from sla_ablate.training.module import LanguageModel, build_model, training_loader
+from sla_ablate.training.ranks import Rank, ranks
+from sla_ablate.training.strategies import Ranks, strategy, whole
+
+
+def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]) -> None:
+    """Train and evaluate the run of a folder, from its last checkpoint if it has one.
+
+    However often and wherever earlier attempts were ended, the result is that of a single one, bit for bit.
+
+    Raises:
+        SystemExit: with `INTERRUPTED`, when a signal asked for it while the run trained; a checkpoint is saved.
+        OSError: a file of the run cannot be written.
+    """
+    config = read_config(folder)
+    with ranks(config.trainer.devices, interruption, say) as rank:
+        if rank.number == 0:
+            with opened(config, folder) as logger:
+                _attempt(folder, config, rank, logger, interruption, say)
+        else:
+            _attempt(folder, config, rank, None, interruption, _say_nothing)
+
+
+def _say_nothing(line: str) -> None: ...
+
+
+def _attempt(
+    folder: Path,
+    config: RunConfig,
+    rank: Rank,
+    logger: RunLogger | None,
+    interruption: Interruption,
+    say: Callable[[str], None],
+) -> None:
+    started = time.perf_counter()
+    record = read_record(folder)
+    assert record is not None
+    t = config.trainer
+    torch.set_num_threads(t.threads)
+    keep_freed_memory()
+    L.seed_everything(_dropout_seed(config.seed, rank.number), verbose=False)
+
+    shards = prepare(config.data)
+    model = build_model(config, shards.tokenizer.vocab_size)
+    device = _device(t)
+    rank.connect(device)
+    trained_in = precision.resolve(t.precision, device)
+
+    checkpoints = folder / CHECKPOINT
+    checkpoint, step = last_checkpoint(checkpoints)
+    metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None, logger)
+    if rank.number == 0:
+        record["environment"] = _environment(config, device, trained_in)
+        write_record(folder, record)
+        checkpoints.mkdir(exist_ok=True)
+        remove_unfinished(folder)
+        if checkpoint is None:
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
+    devices = f"{t.devices} × {device} ({t.strategy})" if t.devices > 1 else device
+    say(f"{devices}, {trained_in}, {t.threads} thread(s)")
+    if checkpoint is not None:
+        say(f"goes on from step {step}")
+
+    usage = Usage()
+    tokens_per_step = config.optim.batch_size * config.model.block_size
+    save_best = (lambda model: save_model(model, shards, checkpoints / "best")) if t.keep_best else None
+    validation = Validation(metrics, say, shards, t.validate_every, save_best)
+    trainer = L.Trainer(
+        accelerator=t.accelerator,
+        devices=t.devices,
+        strategy=strategy(t),
+        precision=trained_in,
+        max_steps=config.optim.steps,
+        max_epochs=1,
+        accumulate_grad_batches=config.optim.micro_batches,
+        callbacks=[
+            RandomState(),
+            usage,
+            metrics,
+            Progress(metrics, usage, say, t.log_every, tokens_per_step),
+            validation,
+            Checkpoints(checkpoints, t.checkpoint_minutes, max(1, t.keep_checkpoints), interruption, say),
+        ],
+        plugins=[AtomicCheckpointIO(), Ranks(rank.number)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    with interruption.training():
+        language_model = LanguageModel(model, config.optim, t.compile)
+        trainer.fit(language_model, training_loader(config, shards, step, rank.number), ckpt_path=checkpoint)
+    if interruption.requested:
+        raise SystemExit(INTERRUPTED)
+
+    model = whole(model)
+    rank.disconnect()
+    if rank.number > 0:
+        return
+    say("validating")
+    loss, result = validation.validate(model.to(device), config.optim.steps)
+    save_model(model, shards, checkpoints)
+    tokens = config.optim.steps * tokens_per_step
+    record["cost"] = {
+        **asdict(costs(model.config, model.pattern)),
+        "tokens": tokens,
+        "seconds": usage.seconds,
+        "tokens_per_second": tokens / usage.seconds,
+        "peak_memory_bytes": usage.peak_memory_bytes,
+    }
+    record["results"] = {"validation": result}
+    record["state"] = "done"
+    write_record(folder, record)
+    keep_last(checkpoints, t.keep_checkpoints)
+    say(f"done: validation loss {loss:.4f}, {time.perf_counter() - started:.0f} s")
+
+
+def _dropout_seed(seed: int, rank: int) -> int:
+    """Each rank draws other numbers, the first those of a single device."""
+    return int(np.random.SeedSequence((seed, rank)).generate_state(1)[0]) if rank else seed
+
+
+def _device(config: TrainerConfig) -> str:
+    """The type of the run's devices.
+
+    Raises:
+        InputError: there are fewer GPUs than devices, or none where one is asked for.
+    """
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
+        if config.accelerator == "gpu":
+            raise InputError("trainer.accelerator=gpu is not possible, for torch finds no GPU; choose auto or cpu")
+        return "cpu"
+    if config.devices > (available := torch.cuda.device_count()):
+        raise InputError(f"trainer.devices={config.devices} is more than there are GPUs; choose at most {available}")
+    return "cuda"
+
+
+def _environment(config: RunConfig, device: str, trained_in: str) -> Record:
+    names = ("sla-ablate", "torch", "lightning", "numpy", "tokenizers")
+    return {
+        "device": device,
+        "devices": config.trainer.devices,
+        "strategy": config.trainer.strategy if config.trainer.devices > 1 else None,
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "cpu": _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": config.trainer.threads,
+        "precision": trained_in,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Of the checkout that the package is run from; None where it is installed."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True)
+    return head.stdout.strip() or None
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,60 @@
+"""metrics.jsonl: what a run measures while it trains."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from sla_ablate.errors import InputError
+from sla_ablate.files import naming
+from sla_ablate.training.loggers import RunLogger
+
+
+class Metrics(L.Callback):
+    """One JSON line a measurement, appended; a resumed run cuts off what came after its checkpoint.
+
+    Args:
+        path: of the file; None on all ranks but the first, which write none.
+        logger: is told every line too, and by a resumed run those of earlier attempts unless it still holds them.
+            Then it gets the lines that were cut off a second time, with the same values but for speeds.
+    """
+
+    def __init__(self, path: Path | None, logger: RunLogger | None = None) -> None:
+        self.path = path
+        self.logger = logger
+
+    def append(self, **values: Any) -> None:
+        """Append a line."""
+        if self.path is None:
+            return
+        with naming(self.path), self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+        if self.logger is not None:
+            self.logger.log(**values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The file's length, which is on the disk before the checkpoint that tells it."""
+        if self.path is None:
+            return {}
+        with naming(self.path), self.path.open("ab") as file:
+            os.fsync(file.fileno())
+            return {"bytes": file.tell()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Shorten the file to what it was: lines that will be written again, or only half of one, go."""
+        if self.path is None:
+            return
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size < state_dict["bytes"]:
+            raise InputError(
+                f"{self.path} has been shortened since its run was interrupted; "
+                f"remove {self.path.parent} and start the run again"
+            )
+        os.truncate(self.path, state_dict["bytes"])
+        if self.logger is not None and not self.logger.resumed:
+            for line in self.path.read_text().splitlines():
+                self.logger.log(**json.loads(line))

@@ -1,0 +1,95 @@
+"""Progress of a run: lines for people, and for metrics.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+
+from sla_ablate.runs.ledger import duration
+from sla_ablate.training.callbacks.metrics import Metrics
+from sla_ablate.training.callbacks.usage import Usage
+from sla_ablate.training.ranks import mean
+
+
+class Progress(L.Callback):
+    """Appends the training loss to the metrics and says how far the run is.
+
+    A metrics line holds `step` (optimizer steps done), `loss` (mean over the steps since the last line, nats
+    per token, label smoothing included), `lr`, `tokens` seen and `tokens_per_second`.
+
+    Args:
+        metrics: where the lines go.
+        usage: the clock, which comes before this in the trainer's list of callbacks.
+        say: shows a line to people.
+        log_every: steps between lines of the metrics.
+        tokens_per_step: of one optimizer step, over all ranks.
+        every: seconds between lines for people, at least.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        usage: Usage,
+        say: Callable[[str], None],
+        log_every: int,
+        tokens_per_step: int,
+        every: float = 5,
+    ) -> None:
+        self.metrics = metrics
+        self.usage = usage
+        self.say = say
+        self.log_every = log_every
+        self.tokens_per_step = tokens_per_step
+        self.every = every
+        self._losses: list[torch.Tensor] = []
+        self._lined = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next line of the metrics will be made from."""
+        losses = mean(torch.stack(self._losses)).unbind() if self._losses else ()
+        return {"losses": list(losses), "lined": self._lined}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the losses of an earlier attempt."""
+        self._losses = state_dict["losses"]
+        self._lined = state_dict["lined"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say nothing for the first seconds; bring losses from a checkpoint to the device of those to come."""
+        self._spoke = self.usage.seconds
+        self._losses = [loss.to(pl_module.device) for loss in self._losses]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss; every `log_every` steps write a line, every so many seconds say one."""
+        # Kept as tensors: reading one would make a GPU wait.
+        self._losses.append(outputs["loss"].detach())
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        step = trainer.global_step
+        if step % self.log_every and step != trainer.max_steps:
+            return
+        loss = mean(torch.stack(self._losses).mean()).item()
+        steps = len(self._losses) // trainer.accumulate_grad_batches
+        self._losses.clear()
+        now = self.usage.seconds
+        tokens_per_second = steps * self.tokens_per_step / (now - self._lined)
+        self._lined = now
+        self.metrics.append(
+            step=step,
+            loss=loss,
+            lr=trainer.optimizers[0].param_groups[0]["lr"],
+            tokens=step * self.tokens_per_step,
+            tokens_per_second=round(tokens_per_second, 1),
+        )
+        if now - self._spoke >= self.every or step == trainer.max_steps:
+            self._spoke = now
+            left = now / step * (trainer.max_steps - step)
+            self.say(
+                f"step {step}/{trainer.max_steps}  loss {loss:.3f}  {tokens_per_second:,.0f} tokens/s  "
+                f"{duration(left)} left"
+            )

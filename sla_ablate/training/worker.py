@@ -1,0 +1,55 @@
+"""The process of one run: `python -m sla_ablate.training.worker RUN_FOLDER`.
+
+Success is only what the record says. Exit codes: 0 done; 1 failed, and the last line of the log says why;
+75 (`sla_ablate.processes.signals.INTERRUPTED`) a signal ended it, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from sla_ablate.errors import InputError
+from sla_ablate.processes.signals import Interruption
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Entry point of the process; `sla_ablate.training.attempt` is what it imports slowly.
+
+    Raises:
+        SystemExit: the run is not done.
+    """
+    interruption = Interruption()
+    interruption.listen()
+    folder = Path(arguments[0])
+
+    def say(line: str) -> None:
+        """One line of progress, on the terminal and in the run's log."""
+        for stream in (sys.stdout, sys.stderr):
+            print(f"{folder.name}  {line}", file=stream, flush=True)
+
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    from sla_ablate.training.attempt import attempt  # takes seconds, in which a signal counts already
+
+    try:
+        attempt(folder, interruption, say)
+    except InputError as error:
+        reason = str(error)
+    except OSError as error:
+        if error.filename is None:
+            raise  # not one of a file: for this a traceback is needed
+        reason = f"{error.filename}: {error.strerror}"
+    else:
+        return
+    with contextlib.suppress(OSError):  # the disk that is full may be the log's
+        say(reason)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,219 @@
+import csv
+import io
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.comparison import (
+    COMPARISON_COLUMNS,
+    RUN_COLUMNS,
+    comparison_table,
+    render_markdown,
+    runs_table,
+    seed_differences,
+)
+
+
+def rows(markdown):
+    """The table's rows by pattern, as {column: cell}."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {line[0]: dict(zip(cells[0], line, strict=True)) for line in cells[2:]}
+
+
+DELTA = "Δ nats/token to baseline ↓"
+
+
+def test_importing_analysis_is_light():
+    heavy = {"torch", "pandas", "matplotlib", "scipy"}
+    code = f"import sys, analysis; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_one_row_per_done_run(sweep, record):
+    runs = runs_table([*sweep, record("worse", 3, state="failed")])
+    assert tuple(runs.columns) == RUN_COLUMNS
+    assert len(runs) == 9
+    first = runs.iloc[0]
+    assert first["nats_per_token"] == pytest.approx(2.0)
+    assert first["perplexity"] == pytest.approx(math.exp(2.0))
+    assert first["bits_per_byte"] == pytest.approx(200 / (400 * math.log(2)))
+    assert first["word_perplexity"] == pytest.approx(math.exp(200 / 50))
+    assert first["training_flops_per_token"] == 6e6
+    assert first["precision"] == "bf16-mixed"
+
+
+def test_differences_are_taken_within_seeds(sweep):
+    differences = seed_differences(sweep)
+    worse = differences[differences["pattern"] == "worse"].set_index("seed")["delta"]
+    assert worse.to_dict() == pytest.approx({0: 0.05, 1: 0.06, 2: 0.05})
+    assert "baseline" not in set(differences["pattern"])
+
+
+def test_pairs_do_not_cross_settings(record):
+    records = [record("baseline", 0, 2.0, setting="s1"), record("skip", 0, 2.5, setting="s2")]
+    assert seed_differences(records).empty
+
+
+def test_comparison_numbers(sweep):
+    table = comparison_table(sweep)
+    assert tuple(table.columns) == COMPARISON_COLUMNS
+    row = table.set_index("pattern").loc["worse"]
+    losses = [2.05, 2.16, 2.25]
+    assert row["nats_per_token_mean"] == pytest.approx(np.mean(losses))
+    assert row["nats_per_token_std"] == pytest.approx(np.std(losses, ddof=1))
+    assert row["perplexity_mean"] == pytest.approx(np.mean(np.exp(losses)))  # over seeds, not documents
+    test = stats.ttest_rel(losses, [2.00, 2.10, 2.20])
+    expected = test.confidence_interval(0.95)
+    assert (row["delta_low"], row["delta_high"]) == pytest.approx((expected.low, expected.high))
+    assert row["p_holm"] == pytest.approx(2 * test.pvalue)  # the smaller of two
+    assert (row["runs"], row["pairs"]) == (3, 3)
+    assert row["pairs_needed"] == 3  # 0.0533 by a standard deviation of 0.0058
+
+
+def test_baseline_first_then_by_mean_within_the_settings_as_given(record):
+    losses = {"worst": 2.3, "alike": 2.1, "baseline": 2.2, "best": 2.0}
+    records = [record(p, 0, nats, setting=s) for s in ("s2", "s1") for p, nats in losses.items()]
+    table = comparison_table(records)
+    assert list(table["setting"]) == ["s2"] * 4 + ["s1"] * 4
+    assert list(table["pattern"]) == ["baseline", "best", "alike", "worst"] * 2
+
+
+def test_the_csv_is_numeric_and_exact(sweep):
+    table = comparison_table(sweep)
+    numeric = [column for column in COMPARISON_COLUMNS if column not in ("setting", "pattern")]
+    back = [
+        [float(row[column] or "nan") for column in numeric]
+        for row in csv.DictReader(io.StringIO(table.to_csv(index=False)))
+    ]
+    np.testing.assert_array_equal(back, table[numeric].to_numpy(float))
+
+
+def test_a_diverged_run_is_not_averaged_away(sweep, record):
+    table = comparison_table([*sweep, record("worse", 3, math.nan), record("baseline", 3, 2.0)])
+    row = table.set_index("pattern").loc["worse"]
+    assert math.isnan(row["nats_per_token_mean"])
+    assert math.isnan(row["delta"])
+    assert list(table["pattern"])[-1] == "worse"
+    assert rows(render_markdown([*sweep, record("worse", 3, math.nan)]))["worse"]["Nats/token ↓"] == "nan"
+
+
+def test_markdown_cells(sweep):
+    table = rows(render_markdown(sweep))
+    assert list(table) == ["baseline", "unresolved", "worse"]
+    assert table["worse"]["Nats/token ↓"] == "2.1533 ± 0.1002"
+    assert table["worse"][DELTA] == "+0.0533 [+0.0390, +0.0677]"
+    assert table["unresolved"][DELTA] == "-0.0033 [-0.0320, +0.0254] †"
+    assert table["baseline"][DELTA] == "–"
+    assert table["worse"]["Parameters ↓"] == "1,234,567"
+    assert table["worse"]["Parameters read ↓"] == "1,234,566"
+    assert table["worse"]["Training MFLOPs/token ↓"] == "6.00"
+    assert table["worse"]["KV-cache bytes/token ↓"] == "3,072"
+
+
+def test_only_the_best_mean_is_bold(sweep):
+    table = rows(render_markdown(sweep))
+    assert table["unresolved"]["Nats/token ↓"] == "**2.0967** ± 0.1007"
+    for row in (table["baseline"], table["worse"]):
+        assert not any("**" in cell for cell in row.values())
+
+
+def test_the_legend_says_how_it_was_measured(sweep):
+    text = render_markdown(sweep)
+    for part in (
+        "n = 3 seeds",
+        "context length 256 tokens",
+        "start token `<|endoftext|>`",
+        "trained in bf16-mixed, scored in float32",
+        "95 % t-intervals over these seed-paired differences",
+        "† The interval includes 0",
+        "to resolve the observed Δ with power 0.8, were its mean and spread the true ones: about 97 for unresolved.",
+    ):
+        assert part in text
+    assert "Not in the table" not in text
+    assert "##" not in text
+
+
+def test_no_mark_without_its_cause(sweep):
+    assert "†" not in render_markdown([r for r in sweep if r["pattern"]["label"] != "unresolved"])
+
+
+def test_one_pair_has_no_interval(record):
+    text = render_markdown([record("baseline", 0, 2.0), record("skip", 0, 2.5)])
+    assert rows(text)["skip"][DELTA] == "+0.5000 (no interval)"
+    assert rows(text)["skip"]["p (Holm)"] == "–"
+    assert "No interval exists for any difference" in text
+    # Of three documents, one draw in 27 is thrice the first (+1.0 a token) and one thrice the last: both beyond 2.5 %.
+    assert "Test-set noise alone, without the noise of training: skip [+0.4167, +1.0000]" in text
+    assert "t-interval" not in text
+    assert "n = 1 seed;" in text
+    assert "nan" not in text
+
+
+def test_a_pattern_short_of_pairs_is_named(sweep, record):
+    text = render_markdown([*sweep, record("late", 0, 2.5)])
+    assert "No interval exists for late:" in text
+    assert "training: late [+0.4167, +1.0000]" in text
+    assert "n seeds as in column Runs" in text
+    assert "95 % t-intervals" in text
+
+
+def test_a_missing_baseline_is_said(record):
+    text = render_markdown([record("skip", 0, 2.5), record("skip", 1, 2.5)])
+    assert "No baseline run is done" in text
+    assert rows(text)["skip"][DELTA] == "–"
+
+
+def test_a_lone_baseline_needs_no_remark(record):
+    text = render_markdown([record("baseline", 0), record("baseline", 1)])
+    assert "No " not in text
+
+
+def test_runs_not_done_are_counted(sweep, record):
+    unfinished = [
+        record("worse", 3, state="failed"),
+        record("worse", 4, state="failed"),
+        record("baseline", 3, state="running"),
+    ]
+    text = render_markdown([*sweep, *unfinished])
+    assert "Not in the table: 2 failed (worse), 1 running (baseline)." in text
+    assert rows(text)["worse"]["Runs"] == "3"
+
+
+def test_a_record_of_a_failed_run_needs_no_results(sweep, record):
+    failed = record("skip", state="failed")
+    del failed["results"], failed["cost"]
+    assert "1 failed (skip)" in render_markdown([*sweep, failed])
+
+
+def test_settings_get_a_table_each_named_by_what_differs(record):
+    def pair(setting, model):
+        return [
+            record(label, seed, setting=setting, config={"model": model, "folder": f"{setting}-{label}-{seed}"})
+            for label in ("baseline", "skip")
+            for seed in (0, 1)
+        ]
+
+    short, long = {"block_size": 256, "dropout": None}, {"block_size": 512, "dropout": 0.1}
+    text = render_markdown([*pair("s1", short), *pair("s2", long)])
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "## model.block_size=256, model.dropout=null, setting s1",
+        "## model.block_size=512, model.dropout=0.1, setting s2",
+    ]
+    assert text.count("| Pattern") == 2
+
+
+def test_a_heading_never_names_pattern_or_seed(record):
+    text = render_markdown([record("baseline", 0, setting="s1"), record("skip", 1, setting="s2")])
+    assert "## setting s1\n" in text
+    assert "## setting s2\n" in text
+
+
+def test_a_setting_without_a_done_run_still_appears(sweep, record):
+    text = render_markdown([*sweep, record("skip", 0, setting="s2", state="running")])
+    assert "## setting s2\n\nNo run is done.\n\nNot in the table: 1 running (skip)." in text

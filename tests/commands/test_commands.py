@@ -1,0 +1,335 @@
+"""The command line as a user has it: real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sla_ablate.commands import COMMANDS
+
+TINY = [
+    "model.n_layer=3", "model.n_head=2", "model.n_embd=16", "model.block_size=16", "data.tokenizer=bytes",
+    "optim.steps=4", "optim.batch_size=2", "optim.warmup_steps=1", "trainer.log_every=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def sla(tmp_path, small_corpus):
+    """Runs `sla-ablate` in an empty folder; returns the finished process."""
+
+    def run(*arguments, **environment):
+        return subprocess.run(
+            [sys.executable, "-m", "sla_ablate", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **environment},
+        )  # fmt: skip
+
+    run.tiny = [*TINY, f"data.path={small_corpus}", f"data.cache={small_corpus.parent / 'cache'}"]
+    run.folder = tmp_path
+    return run
+
+
+def records(sweep: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(sweep.glob("*/record.json"))]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optim.lrr=1"], "option 'optim.lrr' is unknown; .*did you mean 'optim.lr'"),
+        (["+experimnt=demo"], "option 'experimnt' is unknown; .*did you mean 'experiment'"),
+        (["+new=1"], "option 'new' is unknown; choose from "),
+        (["pattern=slaa"], "pattern 'slaa' is unknown; choose from baseline, .*did you mean 'sla'"),
+        (["hydra/launcher=lokal"], "hydra/launcher 'lokal' is unknown; .*did you mean 'local'"),
+        (["optim.lr=fast"], "optim.lr: Value 'fast' of type 'str' could not be converted to Float"),
+        (["optim.lr=["], "'optim.lr=\\[' is no override"),
+        (["optim.lr=nan"], "optim.lr=nan is not possible"),
+        (["seed=0,1"], "'seed=0,1' has several values; add -m"),
+        (["model=null"], "model .*unknown; choose from gpt2, micro, nano"),
+        (["pattern=sla", "pattern.distance=6"], "distance=6 is not possible with 6 layers; .*nearest 5"),
+        (["pattern=sla", "pattern.heads=5"], "heads=5 is not possible with 4 heads .*nearest 4"),
+        (["pattern=tables"], "pattern=tables needs pattern.key_source"),
+        (["pattern=cla", "pattern.placement=lst"], "pattern.placement 'lst' is unknown; .*did you mean 'last'"),
+        (["pattern=tables", "pattern.key_source=[[0]]"], "1 layers × 1 heads, the model has 6 × 4"),
+        (["model.n_embd=130"], "n_embd=130 is not a multiple of n_head=4; nearest possible width 128"),
+        (["optim.micro_batches=3"], "micro_batches=3 does not divide optim.batch_size=4"),
+        (["optim.warmup_steps=601"], "warmup_steps=601 is more than optim.steps=600"),
+        (["trainer.precision=bf61"], "'bf61' is unknown; choose from auto, bf16, fp32; did you mean 'bf16'"),
+        (
+            ["data.tokenizer=bytes", "model.block_size=99999999"],
+            "block_size=99999999 is longer than the training split",
+        ),
+        (["data.path=/nowhere/x.txt"], "'/nowhere/x.txt' does not exist"),
+        (["--force"], "option '--force' is unknown"),
+        (["-m", "pattern=sla", "pattern.distance=1,7,x"], "pattern.distance: Value 'x'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_and_writes_nothing(sla, small_corpus, overrides, message):
+    cache = f"data.cache={small_corpus.parent / 'cache'}"
+    done = sla("train", cache, *overrides)
+    assert done.returncode == 2, done.stderr
+    assert re.search(message, done.stderr), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == "" or "prepared" in done.stdout
+    assert list(sla.folder.iterdir()) == []
+
+
+def test_every_fault_of_a_multirun_is_told_before_anything_starts(sla):
+    done = sla("train", "-m", *sla.tiny, "pattern=sla", "pattern.distance=1,3,4")
+    assert done.returncode == 2
+    assert [line.split(" is ")[0] for line in done.stderr.splitlines()] == [
+        "sla-ablate: distance=3",
+        "sla-ablate: distance=4",
+    ]
+    assert list(sla.folder.iterdir()) == []
+
+
+def test_multirun_report_and_repetition(sla):
+    sweep = ["train", "-m", *sla.tiny, "pattern=baseline,sla", "pattern.distance=1,2", "seed=0,1", "sweep=s"]
+    done = sla(*sweep)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 asked for, 6 run(s), 0 already done" in done.stdout  # the baseline ignores the distance
+    assert "6 done" in done.stdout
+
+    found = records(sla.folder / "runs" / "s")
+    assert [r["state"] for r in found] == ["done"] * 6
+    assert len({r["pairing"] for r in found}) == 2
+    assert len({r["setting"] for r in found}) == 1
+    by_name = {(r["pattern"]["label"], r["seed"]): r for r in found}
+    assert ("SLA, distance 2, 2 of 2 heads", 1) in by_name
+    record = by_name["baseline", 0]
+    assert record["cost"]["tokens"] == 4 * 2 * 16
+    assert record["environment"]["threads"] == 1
+    assert record["results"]["validation"]["stride"] == 16
+
+    run = sla.folder / "runs" / "s" / record["run_id"]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config == record["config"]
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics] == [2, 4, 4]
+    from safetensors.numpy import load_file
+
+    assert load_file(run / "checkpoints" / "model.safetensors")["wte.weight"].shape == (257, 16)
+
+    before = {path: path.read_bytes() for path in sorted((sla.folder / "runs").glob("*/*/record.json"))}
+    started = time.monotonic()
+    again = sla(*sweep)
+    assert again.returncode == 0
+    assert "6 already done" in again.stdout
+    assert time.monotonic() - started < 10  # it trained nothing
+    assert before == {path: path.read_bytes() for path in before}
+
+    report = sla("report", "runs/s")
+    assert report.returncode == 0, report.stderr
+    assert report.stdout.count("\n| ") >= 3
+    assert "SLA, distance 2" in report.stdout
+    assert {p.name for p in (sla.folder / "runs/s/report").iterdir()} >= {"table.md", "table.csv", "differences.svg"}
+
+
+def test_a_failed_run_ends_alone_with_exit_code_1_and_is_retried(sla):
+    sweep = ["train", "-m", *sla.tiny, "seed=0,1", "sweep=f"]
+    # There is no GPU, which only the run itself can find out.
+    done = sla(*sweep, "trainer.accelerator=gpu")
+    assert done.returncode == 1
+    assert "2 failed" in done.stdout
+    first = records(sla.folder / "runs" / "f")[0]
+    assert first["state"] == "failed"
+    assert re.fullmatch("exit code 1: trainer.accelerator=gpu is not possible, .*; choose auto or cpu", first["error"])
+
+    again = sla(*sweep)
+    assert again.returncode == 0, again.stdout
+    assert [(r["state"], r["attempt"]) for r in records(sla.folder / "runs" / "f")] == [("done", 2)] * 2
+
+
+def test_parallel_launcher_gives_the_same_results(sla):
+    sweep = ["train", "-m", *sla.tiny, "pattern=baseline,window", "seed=0"]
+    assert sla(*sweep, "sweep=one").returncode == 0
+    parallel = sla(*sweep, "sweep=two", "hydra/launcher=local")
+    assert parallel.returncode == 0, parallel.stderr
+    assert parallel.stderr == ""
+    one, two = (records(sla.folder / "runs" / name) for name in ("one", "two"))
+    assert [r["results"] for r in one] == [r["results"] for r in two]
+    assert [r["run_id"] for r in one] == [r["run_id"] for r in two]
+
+
+def test_a_run_held_by_a_living_process_is_left_alone(sla):
+    from sla_ablate.runs.record import claim
+
+    single = ["train", *sla.tiny, "sweep=h"]
+    assert sla(*single).returncode == 0
+    (record,) = records(sla.folder / "runs" / "h")
+    run = sla.folder / "runs" / "h" / record["run_id"]
+    (run / "record.json").unlink()
+    with claim(run) as lock:
+        assert lock is not None
+        done = sla(*single)
+    assert "another process runs it; left alone" in done.stdout
+    assert not (run / "record.json").exists()
+
+
+def test_report_of_nothing_is_one_line(sla):
+    (sla.folder / "runs" / "mine").mkdir(parents=True)
+    done = sla("report", "runs/min")
+    assert done.returncode == 2
+    assert done.stderr == "sla-ablate: runs/min holds no runs; beside it there are: mine\n"
+
+
+def test_prepare_tells_what_it_made(sla):
+    done = sla("prepare", *sla.tiny)
+    assert done.returncode == 0, done.stderr
+    assert "train: " in done.stdout
+    assert " documents, " in done.stdout
+
+
+def test_patterns_of_one_model(sla):
+    done = sla("patterns")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()[2:]}
+    conf = Path(__file__).parents[2] / "conf" / "pattern"
+    assert set(rows) == {"pattern", *(path.stem for path in conf.glob("*.yaml"))}
+    assert rows["baseline"].split() == ["baseline", "1.000", "1.000", "baseline"]
+    assert rows["cla"].split()[1] == "0.500"
+    assert rows["cla"].endswith("   CLA, groups of 2")
+    assert "needs pattern.key_source" in rows["tables"]
+    assert len(sla("patterns", "model=micro,nano").stdout.split("relative to the baseline:")) == 3
+
+
+def test_patterns_shows_tables_diagram_and_costs(sla):
+    model = ["model.n_layer=2", "model.n_head=2", "model.n_embd=4", "model.block_size=3", "data.tokenizer=bytes"]
+    done = sla("patterns", *model, "pattern=sla", "pattern.distance=1", "pattern.heads=1", "--svg", "d/sla.svg")
+    assert done.returncode == 0, done.stderr
+    # Two layers of 12 · 4² weights and 13 · 4 in vectors, a final norm of 8, embeddings of (257 + 3) · 4.
+    # Unread are a key and a value head 2 wide: 4 rows of 4 and a bias.
+    # FLOPs: 2 · (2 · 192 + 257 · 4), and 16 a layer for each of the 2 keys that a query sees on average.
+    expected = """\
+SLA, distance 1, 1 of 2 heads: 2 layers × 2 heads
+
+key_source = value_source =
+[[0,0],
+ [0,1]]
+
+keys and values
+layer   0  1  head
+    1   0* ·
+    0   ·  ·
+
+·  reads its own layer     2  reads layer 2     *  no head reads its own: not computed
+
+                                  baseline  SLA, distance 1, 1 of 2 heads   ratio
+parameters                           1,536                          1,536   1.000
+parameters read                      1,536                          1,516   0.987
+forward FLOPs per token              2,888                          2,856   0.989
+training FLOPs per token             8,664                          8,568   0.989
+KV-cache bytes per token                32                             24   0.750
+"""
+    assert done.stdout == expected
+    assert (sla.folder / "d" / "sla.svg").read_text().startswith("<svg ")
+
+
+def test_patterns_has_a_section_for_each_pattern(sla):
+    done = sla("patterns", "pattern=baseline,sla_near,first_layer_values", "pattern.share=values", "seed=0,1")
+    titles = [line for line in done.stdout.splitlines() if line.endswith("6 layers × 4 heads")]
+    assert [title.split(":")[0] for title in titles] == [
+        "baseline",
+        "SLA, distance 1, 3 of 4 heads, values only",
+        "first layer, 4 of 4 heads, values only",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sgv", "x.svg"], "option '--sgv' is unknown; allowed: --svg FILE"),
+        (["pattern=cla", "--svg"], "argument --svg: expected one argument"),
+        (["--svg", "x.svg"], "--svg draws one pattern; choose it with pattern=NAME"),
+        (["pattern=cla,yoco", "--svg", "x.svg"], "--svg draws one pattern, not 2"),
+        (["pattern=cla", "--svg", "."], r"sla-ablate: \.: [A-Z]"),
+        (["pattern=yocco"], "pattern 'yocco' is unknown; .*did you mean 'yoco'"),
+        (["pattern=yoco", "pattern.split=6"], "split=6 is not possible with 6 layers; choose 0 to 5, nearest 5"),
+        (["pattern=cla", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
+        (["pattern=baseline", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
+        (["pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
+        (["model.n_head=0"], "n_head=0 is not possible; choose 1 or more"),
+        (["pattern=tables", "pattern.value_source=[[0,0]]"], "pattern=tables needs pattern.key_source"),
+    ],
+)
+def test_patterns_refuses_bad_input_in_one_line(sla, arguments, message):
+    done = sla("patterns", *arguments)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr), done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert list(sla.folder.iterdir()) == []
+
+
+def test_patterns_needs_no_torch():
+    code = "import sys, sla_ablate.commands as c; c._patterns(['pattern=cla']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_generation_from_a_run(sla):
+    trained = sla("train", *sla.tiny, "pattern=sla", "pattern.distance=1", "sweep=g")
+    assert trained.returncode == 0, trained.stderr
+    (run,) = (sla.folder / "runs" / "g").iterdir()
+
+    def generate(*options):
+        return sla("generate", str(run), "the law ", "--max-new-tokens", "30", *options)
+
+    text = generate("--seed", "1").stdout
+    assert text.startswith("the law ")
+    assert len(text) > len("the law \n")
+    assert generate("--seed", "1").stdout == text != generate("--seed", "2").stdout
+    assert generate("--top-k", "1").stdout == generate("--temperature", "0", "--seed", "2").stdout
+
+    for folder, options, message in [
+        (run, ["--temperature", "-1"], "temperature=-1.0 is not possible"),
+        (run, ["--top-p", "2"], "top_p=2.0 is not possible"),
+        (run, ["--top-k", "x"], "--top-k: invalid int value: 'x'"),
+        (run, ["--seed", "-1"], "--seed -1 is not possible; choose 0 to 9223372036854775807"),
+        (run, ["--seed", str(2**63)], "--seed 9223372036854775808 is not possible"),
+        (run.parent, [], "g is not a run's folder"),
+    ]:
+        done = sla("generate", str(folder), "the law ", *options)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert message in done.stderr
+
+
+def test_a_prompt_that_is_no_text_is_told(sla):
+    done = sla("generate", "run", b"a\xff")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "sla-ablate: the prompt 'a\\udcff' is not UTF-8\n"
+
+
+def test_a_reader_that_ends_gets_no_traceback():
+    code = "import sys; sys.stdin.read(); from sla_ablate.commands import main; main(['patterns'])"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_help_is_quick_and_completion_knows_groups(sla):
+    done = sla("--help")
+    assert done.returncode == 0
+    assert "train" in done.stdout
+
+    light = "import sys, sla_ablate.commands; sys.exit(any(m in sys.modules for m in ('torch', 'hydra', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", light]).returncode == 0
+
+    def complete(line):
+        return sla("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
+
+    assert complete("sla-ablate") == complete("sla-ablate ") == [*COMMANDS]
+    assert complete("sla-ablate tr") == ["train"]
+    assert complete("sla-ablate report run") == []
+    assert "pattern.kv_layers=" in complete("sla-ablate patterns pattern.kv")
+    assert "pattern=sla_far" in complete("sla-ablate train pattern=sla")
+    assert complete("sla-ablate train -m optim.label") == ["optim.label_smoothing="]

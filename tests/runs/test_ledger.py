@@ -1,0 +1,243 @@
+"""The ledger, and sweeps of runs that take no time (tests/stub)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sla_ablate.launch import launch
+from sla_ablate.runs import ledger
+from sla_ablate.runs import status
+from sla_ablate.config.schema import ModelConfig, OptimConfig, RunConfig
+from sla_ablate.errors import InputError
+from sla_ablate.runs.record import (
+    claim,
+    identify,
+    read_config,
+    read_record,
+    read_summary,
+    run_folder,
+    write_record,
+)
+
+
+@pytest.fixture
+def config(tmp_path):
+    model, optim = ModelConfig(2, 2, 4, 4), OptimConfig(steps=100, batch_size=5, warmup_steps=0)
+    return RunConfig(model=model, optim=optim, output=str(tmp_path), sweep="s")
+
+
+@pytest.fixture
+def folder(config):
+    ledger.enter(config, "digest")
+    return run_folder(config, identify(config, "digest"))
+
+
+def change(folder, **values):
+    write_record(folder, read_record(folder) | values)
+
+
+def finish(folder):
+    change(folder, state="done", attempt=1, cost={"tokens_per_second": 7.0}, results={"nll": [1.0] * 5})
+
+
+def test_a_run_waits_until_it_is_carried_out(folder):
+    assert ledger.cell(folder) == ledger.Cell(folder.name, "waiting", 0, 0, 100, 20, None, None)
+
+
+def test_a_run_that_is_not_done_takes_new_options_and_one_that_is_done_does_not(config, folder):
+    change(folder, state="failed", attempt=3, error="no")
+    config.trainer.threads = 2
+    ledger.enter(config, "digest")
+    assert read_config(folder).trainer.threads == 2
+    record = read_record(folder)
+    assert (record["state"], record["attempt"], record["error"]) == ("failed", 3, "no")
+
+    finish(folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    config.trainer.threads = 3
+    ledger.enter(config, "digest")
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_held_run_is_not_touched(config, folder):
+    with claim(folder):
+        config.trainer.threads = 2
+        ledger.enter(config, "digest")
+    assert read_config(folder).trainer.threads == 1
+
+
+@pytest.mark.parametrize("state", ["done", "failed"])
+@pytest.mark.parametrize("what", ["configuration", "record", "name", "data"])
+def test_a_folder_of_another_configuration_is_refused_and_kept(config, folder, state, what):
+    finish(folder)
+    change(folder, state=state)
+    digest = "digest"
+    if what == "configuration":
+        path = folder / "config.yaml"
+        path.write_text(path.read_text().replace("lr: 0.003", "lr: 0.004"))
+    elif what == "record":
+        change(folder, pairing="0" * 16)
+    elif what == "name":
+        config.seed = 1
+        other = run_folder(config, identify(config, digest))
+        folder = folder.rename(other)
+    else:
+        digest = "another"
+        folder = folder.rename(run_folder(config, identify(config, digest)))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match="holds a run of another configuration"):
+        ledger.enter(config, digest)
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_summary_is_the_record_without_its_results(folder):
+    assert read_summary(folder) == read_record(folder)
+    finish(folder)
+    record = read_record(folder)
+    del record["results"]
+    assert read_summary(folder) == record
+    (folder / "record.json").write_text("{")
+    with pytest.raises(InputError, match=r"record\.json is damaged"):
+        read_summary(folder)
+
+
+def test_progress_is_the_end_of_the_metrics(folder):
+    change(folder, state="running", attempt=2)
+    lines = [{"step": step, "loss": 1.0, "tokens_per_second": 10.0 * step} for step in range(1, 60)]
+    lines.append({"step": 59, "validation_loss": 2.0})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text + '{"step": 60, "lo')  # being written
+    assert ledger.cell(folder).state == "interrupted"  # nobody holds it: it was killed
+    with claim(folder):
+        cell = ledger.cell(folder)
+        assert (cell.state, cell.step, cell.tokens_per_second, cell.attempt) == ("running", 59, 590.0, 2)
+        assert cell.seconds_left == pytest.approx(41 * 20 / 590)
+        assert ledger.summary([cell]) == "1 run(s): 1 running; 590 tokens/s, about 0:01 left"
+
+
+def test_status_shows_every_run(config, folder, capsys, monkeypatch):
+    finish(folder)
+    config.seed = 1
+    ledger.enter(config, "digest")
+    status.show(folder.parent, watch=False, as_json=False)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1:3] == [[folder.name, "done", "1", "100/100", "7"], [rows[2][0], "waiting", "0/100"]]
+    assert " ".join(rows[-1]) == "2 run(s): 1 done, 1 waiting"
+    status.show(folder.parent, watch=False, as_json=True)
+    assert [cell["state"] for cell in json.loads(capsys.readouterr().out)] == ["done", "waiting"]
+
+    monkeypatch.chdir(folder.parents[1])
+    with pytest.raises(InputError, match="no sweeps under runs"):
+        status.show(None, watch=False, as_json=False)
+    Path("runs").symlink_to(".")
+    status.show(None, watch=False, as_json=False)
+    assert capsys.readouterr().out == "s  2 run(s): 1 done, 1 waiting\n"
+    with pytest.raises(InputError, match="none holds no runs; beside it there are: runs, s"):
+        status.show(folder.parents[1] / "none", watch=False, as_json=False)
+
+
+def test_status_needs_no_torch():
+    code = "import sys, sla_ablate.runs.status; sys.exit(any(m in sys.modules for m in ('torch', 'pandas', 'hydra')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_slurm_is_asked_for_another_turn_by_its_own_signals_only(tmp_path, monkeypatch, capfd):
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\necho "$@"\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    launch._requeue(signal.SIGTERM)  # not under Slurm
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    launch._requeue(signal.SIGINT)
+    assert capfd.readouterr().out == ""
+    launch._requeue(signal.SIGUSR1)
+    assert capfd.readouterr().out == "requeue 42\njob 42 is queued again\n"
+
+
+def test_a_sweep_is_shown_sharded_repeated_widened_and_retried(sla, tmp_path):
+    code, output = sla("train", "--list")
+    assert (code, output.splitlines()[-1]) == (0, "4 run(s): 4 waiting")
+    assert not (tmp_path / "runs").exists()
+
+    odd = "1 / 0 if record['seed'] else done()"
+    code, output = sla("train", "--shard", "1/2", code=odd)
+    assert code == 0, output
+    assert sla.states() == [("done", 1)] * 2
+    code, output = sla("train", "--shard", "2/2", code=odd)
+    assert code == 1
+    assert output.count("failed: exit code 1: ZeroDivisionError: division by zero") == 4  # at once, and at the end
+    assert output.splitlines()[-1] == "2 failed"
+
+    code, output = sla("train", "seed=0,1,2", code=odd)
+    assert (code, output.splitlines()[-1]) == (1, "2 done, 4 failed")
+    assert sorted(sla.states()) == [
+        ("done", 1),
+        ("done", 1),
+        ("failed", 1),
+        ("failed", 1),
+        ("failed", 2),
+        ("failed", 2),
+    ]
+    code, output = sla("retry", "runs/s", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert (code, output.splitlines()[-1]) == (0, "6 done")
+    assert {cell.attempt for cell in sla.cells()} == {1, 2, 3}
+    code, output = sla("retry", "runs/s", "seed=1")
+    assert (code, output.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("0/2", "0/2 is no share"), ("3/2", "3/2 is no share"), ("1", "1 is no share")],
+)
+def test_a_share_has_to_be_one(sla, text, message):
+    code, output = sla("train", "--shard", text)
+    assert (code, output.count("\n")) == (2, 1)
+    assert message in output
+
+
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]])
+@pytest.mark.parametrize("of_terminal", [True, False])
+def test_one_signal_lets_every_run_save_and_ends_the_sweep(sla, launcher, of_terminal):
+    saving = (
+        "import signal, sys, time\n"
+        "signal.signal(15, lambda *_: (print('saved', file=sys.stderr), time.sleep(0.3), sys.exit(75)))\n"
+        "while True: time.sleep(0.05)"
+    )
+    sweep = sla.start("train", *launcher, code=saving)
+    parallel = 2 if launcher else 1
+    deadline = time.monotonic() + 60
+    while _running(sla) != parallel:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)
+    # A terminal's Ctrl-C reaches joblib's processes too, kill does not.
+    (os.killpg if of_terminal else os.kill)(sweep.pid, signal.SIGINT)
+    output, _ = sweep.communicate(timeout=30)
+    assert sweep.returncode == 130, output
+    assert output.count("interrupted: asked to stop") == parallel
+    assert output.splitlines()[-1] == f"{4 - parallel} waiting, {parallel} interrupted"
+    assert "Traceback" not in output
+    code, output = sla("train")
+    assert (code, output.splitlines()[-1]) == (0, "4 done")
+
+
+def _running(sla):
+    try:
+        return [cell.state for cell in sla.cells()].count("running")
+    except InputError:
+        return 0
+
+
+def test_a_sweep_that_the_disk_cannot_hold_is_refused(sla, tmp_path):
+    code, output = sla("train", "model.n_layer=1000", "model.n_embd=40000")
+    assert (code, output.count("\n")) == (2, 1)
+    assert "GB of disk are needed for 4 run(s)" in output
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,319 @@
+"""TensorBoard, W&B offline and MLflow, read back with their own formats and compared with metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sla_ablate.config.schema import LOGGERS, LoggerConfig, PatternConfig, RunConfig
+from sla_ablate.errors import InputError
+from sla_ablate.processes.signals import INTERRUPTED
+from sla_ablate.training import loggers
+from sla_ablate.training.callbacks.metrics import Metrics
+from sla_ablate.training.loggers import check, hyperparameters, opened
+
+LOGGED = LOGGERS[1:]
+TINY = [
+    "model.n_layer=2", "model.n_head=2", "model.n_embd=16", "model.block_size=16", "data.tokenizer=bytes",
+    "optim.steps=150", "optim.batch_size=2", "optim.warmup_steps=1", "trainer.log_every=10",
+    "trainer.validate_every=70", "trainer.checkpoint_minutes=0",
+]  # fmt: skip
+
+Points = dict[str, list[tuple[int, float]]]
+"""Steps and values of every metric."""
+
+
+def metrics(run: Path) -> Points:
+    points: Points = {}
+    for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
+        step = line.pop("step")
+        for name, value in line.items():
+            points.setdefault(name, []).append((step, value))
+    return points
+
+
+def told(logger: str, run: Path) -> tuple[Points, dict[str, str], str | None]:
+    """What a logger has of a run: points, hyper-parameters as text, and how it ended where the logger keeps that."""
+    return {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}[logger](run)
+
+
+def _tensorboard(run: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    (_,) = (run / "tensorboard").glob("events.*")
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    points = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    start = HParamsPluginData.FromString(
+        events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    ).session_start_info
+    values = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
+    return points, {name: str(value) for name, value in values.items()}, None
+
+
+def _wandb(run: Path):
+    (path,) = (run / "wandb").glob("offline-run-*/*.wandb")
+    points: Points = {}
+    values, exits = {}, []
+    for record in _wandb_records(path):
+        kind = record.WhichOneof("record_type")
+        items = {(item.key or "/".join(item.nested_key)): json.loads(item.value_json) for item in record.history.item}
+        for name in items.keys() - {"_step", "_timestamp", "_runtime", "trainer/global_step"}:
+            points.setdefault(name, []).append((items["trainer/global_step"], items[name]))
+        changes = record.config if kind == "config" else record.run.config
+        values |= {i.key or i.nested_key[0]: json.loads(i.value_json) for i in changes.update}
+        if kind == "run":
+            assert (record.run.display_name, record.run.project) == (run.name, "sla-ablate")
+        if kind in ("exit", "preempting"):
+            exits.append(kind if kind == "preempting" else str(record.exit.exit_code))
+    values.pop("_wandb", None)
+    return points, {name: str(value) for name, value in values.items()}, " ".join(exits)
+
+
+def _wandb_records(path: Path):
+    """The records of a .wandb file: after seven bytes a LevelDB log, in blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, whole = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # full, or the last part
+            yield Record.FromString(whole)
+            whole = b""
+
+
+def _mlflow(run: Path):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{run.parent}/mlflow.db")
+    experiment = client.get_experiment_by_name("sla-ablate")
+    named = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{run.name}'")
+    (found,) = named
+    assert found.data.tags["sweep"] == run.parent.name
+    history = {name: client.get_metric_history(found.info.run_id, name) for name in found.data.metrics}
+    points = {name: sorted((metric.step, metric.value) for metric in each) for name, each in history.items()}
+    return points, found.data.params, found.info.status
+
+
+ENDINGS = {
+    "tensorboard": dict.fromkeys(("done", "interrupted", "failed")),
+    "wandb": {"done": "0", "interrupted": "preempting 1", "failed": "1"},
+    "mlflow": {"done": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"},
+}
+
+
+def rounded(points: Points) -> Points:
+    """TensorBoard keeps float32."""
+    return {name: [(step, float(np.float32(value))) for step, value in each] for name, each in points.items()}
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "sweep" / "run"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def config():
+    config = RunConfig(pattern=PatternConfig("tables", key_source=[[0, 0], [0, 1]]), sweep="sweep")
+    config.logger = LoggerConfig(mode="offline")
+    return config
+
+
+@pytest.mark.parametrize("logger", LOGGED)
+def test_attempts_at_a_run_are_one_run_of_the_logger(logger, run, config, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = run / "metrics.jsonl"
+    with opened(config, run) as log:  # the first attempt has no logger
+        assert log is None
+        metrics_of_run = Metrics(path, log)
+        metrics_of_run.append(step=2, loss=5.25)
+
+    config.logger.name = logger
+    state = metrics_of_run.state_dict()
+    with pytest.raises(SystemExit), opened(config, run) as log:
+        metrics_of_run = Metrics(path, log)
+        metrics_of_run.load_state_dict(state)
+        metrics_of_run.append(step=4, loss=4.1)
+        state = metrics_of_run.state_dict()
+        metrics_of_run.append(step=6, loss=3.7)  # after the checkpoint
+        raise SystemExit(INTERRUPTED)
+    points, values, ending = told(logger, run)
+    assert rounded(points) == rounded(metrics(run)) == rounded({"loss": [(2, 5.25), (4, 4.1), (6, 3.7)]})
+    assert ending == ENDINGS[logger]["interrupted"]
+    expected = {
+        "seed": "0", "sweep": "sweep", "optim.betas": "[0.9, 0.95]", "optim.lr": "0.003",
+        "pattern.key_source": "[[0, 0], [0, 1]]", "pattern.distance": "null", "data.tokenizer": "bpe",
+    }  # fmt: skip
+    assert {name: values[name].removesuffix(".0") for name in expected} == expected
+    assert values.keys() == hyperparameters(config).keys()
+
+    config.trainer.workers = 1  # does not change the result, so a later attempt may have it
+    with pytest.raises(ZeroDivisionError), opened(config, run) as log:
+        metrics_of_run = Metrics(path, log)
+        metrics_of_run.load_state_dict(state)
+        metrics_of_run.append(step=6, loss=3.7)
+        metrics_of_run.append(step=8, loss=3.5, validation_loss=3.6)
+        raise ZeroDivisionError
+    points, _, ending = told(logger, run)
+    if logger == "mlflow":
+        assert points["loss"].count((6, 3.7)) == 2  # the only one that cannot forget
+        points["loss"].remove((6, 3.7))
+    assert rounded(points) == rounded(metrics(run))
+    assert points.keys() == {"loss", "validation_loss"}
+    assert ending == ENDINGS[logger]["failed"]
+
+
+def test_a_run_that_mlflow_no_longer_has_begins_anew(run, config):
+    from mlflow.tracking import MlflowClient
+
+    config.logger.name = "mlflow"
+    config.logger.tracking_uri = f"sqlite:///{run.parent}/mlflow.db"
+    with opened(config, run) as log:
+        Metrics(run / "metrics.jsonl", log).append(step=2, loss=5.0)
+    MlflowClient(config.logger.tracking_uri).delete_run((run / "mlflow.id").read_text())
+    with opened(config, run) as log:
+        Metrics(run / "metrics.jsonl", log).load_state_dict({"bytes": (run / "metrics.jsonl").stat().st_size})
+    assert told("mlflow", run)[0] == {"loss": [(2, 5.0)]}
+
+
+@pytest.mark.slow
+def test_runs_that_start_at_once_share_a_new_mlflow_store(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from sla_ablate.config.schema import LoggerConfig, RunConfig
+from sla_ablate.training.loggers import opened
+with opened(RunConfig(logger=LoggerConfig("mlflow"), sweep="sweep"), Path(sys.argv[1])) as log:
+    log.log(1, loss=2.0)
+"""
+    runs = [tmp_path / "sweep" / name for name in ("a", "b", "c")]
+    for run in runs:
+        run.mkdir(parents=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(run)], env=environment) for run in runs]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    for run in runs:
+        assert (told("mlflow", run)[0], told("mlflow", run)[2]) == ({"loss": [(1, 2.0)]}, "FINISHED")
+
+
+class Sweep:
+    """`sla-ablate train` in a folder, with two seeds."""
+
+    def __init__(self, folder: Path, corpus: Path) -> None:
+        self.folder = folder
+        self.data = [f"data.path={corpus}", f"data.cache={corpus.parent / 'cache'}"]
+
+    def start(self, *overrides: str, **environment: str) -> subprocess.Popen:
+        keep = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "MLFLOW"))}
+        return subprocess.Popen(
+            [sys.executable, "-m", "sla_ablate", "train", *self.data, *TINY, *overrides],
+            cwd=self.folder, env=keep | {"HOME": str(self.folder / "home")} | environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def runs(self, sweep: str) -> list[Path]:
+        return sorted(path.parent for path in (self.folder / "runs" / sweep).glob("*/record.json"))
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory, small_corpus):
+    sweep = Sweep(tmp_path_factory.mktemp("sweep"), small_corpus)
+    process = sweep.start("-m", "seed=0,1", "sweep=none")
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return sweep
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", LOGGED)
+def test_a_sweep_that_is_interrupted_tells_a_logger_what_it_writes(sweep, logger):
+    command = ["-m", "seed=0,1", f"logger={logger}", "logger.mode=offline", f"sweep={logger}"]
+    process = sweep.start(*command)
+    while not any(run.joinpath("metrics.jsonl").exists() for run in sweep.runs(logger)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 130
+    interrupted, waiting = sweep.runs(logger)
+    assert told(logger, interrupted)[2] == ENDINGS[logger]["interrupted"]
+    assert not (waiting / "run.log").exists()
+
+    process = sweep.start(*command)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "goes on from step" in (interrupted / "run.log").read_text()
+    for run, undisturbed in zip(sweep.runs(logger), sweep.runs("none"), strict=True):
+        points, _, ending = told(logger, run)
+        assert rounded(points) == rounded(metrics(run))
+        assert ending == ENDINGS[logger]["done"]
+        # The result is that of a run without a logger.
+        with_logger, without = metrics(run), metrics(undisturbed)
+        assert with_logger.pop("tokens_per_second") != without.pop("tokens_per_second")
+        assert with_logger == without
+        *_, (last, _) = without["validation_loss"]
+        assert last == 150
+        results = json.loads((run / "record.json").read_text())["results"]["validation"]
+        nll, tokens, size = (sum(results[name]) for name in ("nll", "tokens", "bytes"))
+        for name, value in {"perplexity": np.exp(nll / tokens), "bits_per_byte": np.log2(np.e) * nll / size}.items():
+            assert points[f"validation_{name}"][-1] == (150, pytest.approx(value, rel=1e-6))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["logger=wandbb"], "logger 'wandbb' is unknown; .*did you mean 'wandb'"),
+        (["logger.name=mlfow"], "logger.name 'mlfow' is unknown; .*did you mean 'mlflow'"),
+        (["logger=wandb", "logger.mode=of"], "logger.mode 'of' is unknown; choose from online, offline"),
+        (["logger=wandb"], "logger=wandb finds no API key; run `wandb login`, set WANDB_API_KEY, or choose "),
+        (["logger=wandb"], "logger=wandb: WANDB_API_KEY invalid: "),
+    ],
+)
+def test_a_logger_that_cannot_be_had_is_one_line_before_anything_starts(tmp_path, small_corpus, overrides, message):
+    environment = {"WANDB_API_KEY": "short"} if "WANDB_API_KEY invalid" in message else {}
+    process = Sweep(tmp_path, small_corpus).start(*overrides, **environment)
+    output, error = process.communicate()
+    assert (process.returncode, error.count("\n")) == (2, 1), error
+    assert re.search(message, error), error
+    assert output == "" or "prepared" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("logger", "missing"),
+    [("tensorboard", "tensorboard"), ("wandb", "wandb"), ("mlflow", "mlflow"), ("mlflow", "alembic")],
+)
+def test_a_logger_that_is_not_installed_is_one_line(logger, missing, monkeypatch):
+    config = LoggerConfig(logger, mode="offline")
+    check(config)
+    monkeypatch.setitem(sys.modules, missing, None)  # as if it were not there
+    with pytest.raises(InputError) as told:
+        check(config)
+    assert str(told.value) == f"logger={logger} needs {missing}; run: pip install 'sla-ablate[{logger}]'"
+
+
+def test_a_folder_of_its_name_is_no_logger(tmp_path, monkeypatch):
+    """W&B leaves one where it is used without a folder; `python -m sla_ablate` looks there for modules first."""
+    (tmp_path / "somelogger").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    monkeypatch.setitem(loggers._NEEDS, "wandb", ("somelogger",))
+    with pytest.raises(InputError, match="needs somelogger"):
+        check(LoggerConfig("wandb", mode="offline"))
