@@ -135,7 +135,7 @@ def analyze_run(run: Path, effort: Effort) -> None:
     import torch
 
     from analysis.measure import measure
-    from sla_ablate.model.transformer import GPT
+    from sla_ablate.model.gpt import GPT
     from sla_ablate.runs.trained import data_of
 
     torch.set_num_threads(1)

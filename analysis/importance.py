@@ -17,7 +17,7 @@ from analysis.diversity.metric import HeadMetric, Setting
 from analysis.diversity.roles import role_means
 from sla_ablate.model.capture import capture
 from sla_ablate.model.evaluating import evaluating
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 from sla_ablate.patterns import SkipPattern
 from sla_ablate.patterns.skip_pattern import Mask
 

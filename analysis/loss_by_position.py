@@ -10,7 +10,7 @@ from sla_ablate.data.batches import DocumentWindows
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.data.tokenizers import END_OF_TEXT
 from sla_ablate.errors import InputError
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 from sla_ablate.training.evaluation import window_nll
 
 EARLY, LATE = 50, 500

@@ -20,7 +20,7 @@ from analysis.loss_by_position import position_nll
 from analysis.perplexity import Totals
 from analysis.tidy import tidy
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 from sla_ablate.training.evaluation import document_nll
 
 N_MIN = 16

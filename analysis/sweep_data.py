@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.comparison import Record, by_setting, comparison_table
-from analysis.figures.style import SHOWN, Look, looks
 from sla_ablate.errors import InputError, unknown
 
 HEADS = "analysis/heads.parquet"
@@ -36,18 +35,6 @@ class SweepData:
     def ranked(self) -> list[str]:
         """The patterns, the baseline first, then by mean loss."""
         return list(comparison_table(self.records)["pattern"])
-
-    def looks(self, most: int = SHOWN) -> dict[str, Look]:
-        """The patterns that figures show and how: the first `most` of `ranked`, the baseline first, then by label."""
-        shown = set(self.ranked[:most])
-        return {pattern: look for pattern, look in looks(self.ranked).items() if pattern in shown}
-
-    def chosen(self, most: int = SHOWN) -> list[Record]:
-        """The run asked for, or the run with the lowest seed of each of `looks(most)`."""
-        if self.run is not None:
-            return [record for record in self.records if record["run_id"] == self.run]
-        seeds = sorted(self.records, key=lambda record: record["seed"])
-        return [next(r for r in seeds if r["pattern"]["label"] == pattern) for pattern in self.looks(most)]
 
     def run_folder(self, record: Record) -> Path:
         """Where a run's checkpoint and curves are."""

@@ -3,11 +3,6 @@
     python benchmarks/generate.py [--sizes 6x384,124M] [--rounds 5] [--long 2048]
 
 One sequence, greedy, on one thread, after a prompt of 16 tokens. All models of a row have the same weights and
-take turns, so that a busy machine slows all of them; the fastest of each counts. A first call, in which ours compiles
-or loads its step, is left out. The limit, measured in between, is to read the weights once a token: a float32 matrix of
-as many bytes, by the faster of multiplying it with a vector and adding it up.
-
-`--long` compares patterns at a context of that many tokens, in float32: reading a prompt of all but 64 of them with one
 new token, and then 64 tokens.
 """
 
@@ -22,8 +17,6 @@ from common import PATTERNS, hugging_face
 from transformers.utils import logging
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
-from sla_ablate.model.generation.cache import KVCache
-from sla_ablate.model.generation.generate import decoder_for
 
 SIZES = {  # name: (n_layer, n_head, n_embd, block_size, vocab_size, new tokens)
     "6x384": (6, 6, 384, 256, 4096, 240),
@@ -91,14 +84,14 @@ def long_context(positions: str, block_size: int, rounds: int) -> None:
     for name, model in models.items():
         print(
             f"| {name} | {positions} | {block_size} | {seconds[f'{name} prompt'] * 1e3:,.0f} "
-            f"| {seconds[name] / LAST * 1e3:.2f} | {KVCache(model, 1, block_size).nbytes / 1e6:.1f} |",
+            f"| {seconds[name] / LAST * 1e3:.2f} | {model.empty_cache(1, block_size).nbytes / 1e6:.1f} |",
             flush=True,
         )
 
 
 def last_tokens(model: GPT, prompt: torch.Tensor) -> Callable[[], object]:
     """What reads `LAST` tokens after a prompt, the same ones each time."""
-    cache, decoder = KVCache(model, 1, prompt.shape[1] + LAST), decoder_for(model, 1, LAST)
+    cache = model.empty_cache(1, prompt.shape[1] + LAST)
     with torch.no_grad():
         model.eval().hidden_states(prompt, cache, last_only=True)
 
@@ -106,7 +99,7 @@ def last_tokens(model: GPT, prompt: torch.Tensor) -> Callable[[], object]:
     def read() -> None:
         cache.length = prompt.shape[1]
         for _ in range(LAST):
-            decoder(prompt[:, -1], cache)
+            model(prompt[:, -1:], cache=cache)
 
     return read
 

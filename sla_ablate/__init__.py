@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sla_ablate.model.config import GPTConfig
-    from sla_ablate.model.transformer import GPT
+    from sla_ablate.model.gpt import GPT
     from sla_ablate.patterns import SkipPattern
 
 __version__ = "0.1.0"
@@ -15,7 +15,7 @@ __all__ = ["GPT", "GPTConfig", "SkipPattern"]
 
 # Loaded on first use: `import sla_ablate` must not cost torch's second of start-up.
 _HOME = {
-    "GPT": "sla_ablate.model.transformer",
+    "GPT": "sla_ablate.model.gpt",
     "GPTConfig": "sla_ablate.model.config",
     "SkipPattern": "sla_ablate.patterns",
 }

@@ -10,7 +10,7 @@ from analysis.diversity.maps import Block, Maps
 from analysis.diversity.metric import HeadMetric, Pass, Setting
 from sla_ablate.errors import InputError
 from sla_ablate.model.capture import capture
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 
 
 class Induction(HeadMetric):

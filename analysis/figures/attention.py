@@ -14,7 +14,7 @@ from analysis.measure import N_MIN
 from analysis.sweep_data import SweepData
 from sla_ablate.model.capture import capture
 from sla_ablate.model.evaluating import evaluating
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 from sla_ablate.runs.trained import CHECKPOINT, data_of
 
 

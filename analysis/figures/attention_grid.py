@@ -8,6 +8,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from analysis.figures.panels import page
+from analysis.figures.shown import shown_runs
 from analysis.figures.style import HEATMAP, PAGE, ROLES, styled
 from analysis.sweep_data import SweepData
 
@@ -25,7 +26,7 @@ def attention_grid(data: SweepData) -> Figure:
     """
     from analysis.figures.attention import attention_maps, pooled
 
-    record = data.chosen(2)[-1]
+    record = shown_runs(data, 2)[-1]
     heads = data.of_heads("normalised_entropy")
     roles = heads[heads["run"] == record["run_id"]].set_index(["layer", "head"])["role"]
     layers = attention_maps(data, record)

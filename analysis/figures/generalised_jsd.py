@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.figures.panels import filled, page, role_dots, role_handles, tell_left_out
+from analysis.figures.shown import shown_patterns
 from analysis.figures.style import OWN, SKIP, layer_axis, styled, wrap
 from analysis.sweep_data import SweepData
 
@@ -23,7 +24,7 @@ def generalised_jsd(data: SweepData) -> Figure:
     Above, one stacked bar for each seed; its height is the layer's generalised JSD. Below, the normalised entropy of
     the layer's own and skip heads, a marker for each seed: diffuse heads look alike.
     """
-    patterns = list(data.looks())
+    patterns = list(shown_patterns(data))
     figure, grid = page(2, len(patterns), 3.5, height_ratios=[3, 2])
     parts = {name: data.of_layers(metric) for name, (metric, _) in _PARTS.items()}
     entropy = data.of_heads("normalised_entropy")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.panels import page, role_handles, tell_left_out
+from analysis.figures.shown import shown_runs
 from analysis.figures.style import HEATMAP, ORDER, PAGE, ROLES, styled, wrap
 from analysis.sweep_data import SweepData
 
@@ -28,7 +29,7 @@ def head_map(data: SweepData) -> Figure:
     """
     from analysis.figures.attention import attention_maps, divergences
 
-    runs = data.chosen()
+    runs = shown_runs(data)
     entropy = data.of_heads("normalised_entropy")
     layers = [maps for record in runs for maps in attention_maps(data, record)]
     n_heads = sum(len(maps.q) for maps in layers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from analysis.figures.panels import filled, page, role_patches, tell_left_out, with_mean
+from analysis.figures.shown import shown_patterns
 from analysis.figures.style import ROLES, layer_axis, styled, wrap
 from analysis.sweep_data import SweepData
 
@@ -18,7 +19,7 @@ def importance(data: SweepData) -> Figure:
     Mean over a layer's heads of each role: above, importance |oᵀ ∂L/∂o| (Michel et al. 2019, arXiv 1905.10650); below,
     the loss added by removing one head. Bars are means over seeds with 95 % t-intervals, dots are seeds.
     """
-    patterns = list(data.looks())
+    patterns = list(shown_patterns(data))
     rows = {
         "importance\n(nats/token)": data.of_heads("importance"),
         "Δ loss without\nthe head (nats/token)": data.of_heads("knock_out"),

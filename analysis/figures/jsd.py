@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.panels import filled, tell_left_out
+from analysis.figures.shown import shown_runs
 from analysis.figures.style import HEATMAP, PAGE, ROLES, SHOWN, styled
 from analysis.sweep_data import SweepData
 from sla_ablate.errors import InputError
@@ -29,7 +30,7 @@ def jsd(data: SweepData) -> Figure:
     rows = -(-n_layer // columns)
     most = max(2, SHOWN // rows)
     measured = set(pairs["run"])
-    runs = [record for record in data.chosen(most) if record["run_id"] in measured]
+    runs = [record for record in shown_runs(data, most) if record["run_id"] in measured]
     if not runs:
         raise InputError(f"none of the chosen runs was analyzed; run: sla-ablate analyze {data.folder}")
     height = rows * ((PAGE - 1.2) / columns * 1.3 + 0.5) + 0.4

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.figures.panels import page, tell_left_out
+from analysis.figures.shown import shown_patterns
 from analysis.figures.style import HEATMAP, PAGE, styled, wrap
 from analysis.sweep_data import SweepData
 
@@ -17,7 +18,7 @@ def layer_similarity(data: SweepData) -> Figure:
     Cosine of the same column of two layers' maps (DeepViT, arXiv 2103.11886), a mean over columns and heads; patterns
     are rows, seeds columns.
     """
-    patterns = list(data.looks())
+    patterns = list(shown_patterns(data))
     table = data.of_pairs("map_similarity")
     table = table[table["pattern"].isin(patterns)]
     seeds = sorted(table["seed"].unique())

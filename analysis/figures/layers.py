@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from analysis.comparison import paired_deltas
 from analysis.figures.panels import page, paired_by, pattern_handles, seeds_and_mean, tell_left_out
+from analysis.figures.shown import shown_patterns
 from analysis.figures.style import layer_axis, styled
 from analysis.sweep_data import SweepData
 
@@ -18,7 +19,7 @@ def layers(data: SweepData) -> Figure:
     over the layer's heads): thin lines are seeds, thick ones means. Below, seed-paired differences to the baseline,
     every seed and the mean with its 95 % t-interval.
     """
-    looks = data.looks()
+    looks = shown_patterns(data)
     columns = {
         ("generalised JSD", " (nats)"): data.by_layer("generalised_jsd"),
         ("effective heads", ""): data.by_layer("effective_heads"),

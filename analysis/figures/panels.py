@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from analysis.figures.shown import shown_patterns
 from analysis.figures.style import PAGE, ROLES, SHOWN, Look, layer_axis, wrap
 from analysis.statistics import paired_interval
 from analysis.sweep_data import SweepData
@@ -58,7 +59,7 @@ def with_mean(axes: Axes, table: pd.DataFrame, x: str, value: str, shift: float,
 
 def heads_by_layer(data: SweepData, metric: str, label: str) -> tuple[Figure, list[Axes]]:
     """A panel for each pattern with a marker for each head of every seed: own heads left of the layer, skip right."""
-    patterns = data.looks()
+    patterns = shown_patterns(data)
     table = data.of_heads(metric)
     n_layer = table["layer"].max() + 1
     figure, grid = page(1, len(patterns), 2.3)

@@ -10,6 +10,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.panels import page, tell_left_out
+from analysis.figures.shown import shown_runs
 from analysis.figures.style import COLUMN, OWN, PAGE, SHOWN, SKIP, styled, wrap
 from analysis.sweep_data import SweepData
 from sla_ablate.patterns import SkipPattern, diagram
@@ -24,7 +25,7 @@ def pattern(data: SweepData) -> Figure:
     """
     panels = [
         (f"{wrap(record['pattern']['label'])}\n{panel[0]}", panel)
-        for record in data.chosen()
+        for record in shown_runs(data)
         for panel in diagram.panels(
             SkipPattern.from_tables(record["pattern"]["key_source"], record["pattern"]["value_source"])
         )

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.comparison import paired_deltas
 from analysis.figures.panels import paired_by, pattern_handles, seeds_and_mean, tell_left_out
+from analysis.figures.shown import shown_patterns
 from analysis.figures.style import COLUMN, styled
 from analysis.sweep_data import SweepData
 
@@ -18,7 +19,7 @@ def position(data: SweepData) -> Figure:
     Above, loss by position, in buckets from one tick to the next: thin lines are seeds, thick ones means. Below,
     seed-paired differences to the baseline, every seed and the mean with its 95 % t-interval.
     """
-    looks = data.looks()
+    looks = shown_patterns(data)
     table = data.by_position("nll")
     table = table[table["pattern"].isin(looks)]
     buckets = sorted(table["position"].unique())

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from analysis.comparison import paired_deltas
 from analysis.figures.panels import pattern_handles, seeds_and_mean, tell_left_out
+from analysis.figures.shown import shown_patterns
 from analysis.figures.style import COLUMN, styled
 from analysis.sweep_data import SweepData
 
@@ -22,7 +23,7 @@ def training(data: SweepData) -> Figure:
     Above, the training loss: thin lines are seeds, thick ones means; crosses are validation. Below, the differences to
     the baseline on the same batches.
     """
-    looks = {pattern: look._replace(marker="") for pattern, look in data.looks().items()}
+    looks = {pattern: look._replace(marker="") for pattern, look in shown_patterns(data).items()}
     curves = data.training()
     curves = curves[curves["pattern"].isin(looks)]
     train = _thinned(curves[curves["loss"].notna()])

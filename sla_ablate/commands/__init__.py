@@ -297,7 +297,7 @@ def _export(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path, help="folder to write to")
     options = parser.parse_args(arguments)
     try:
-        from sla_ablate.model.formats.hf import export
+        from sla_ablate.runs.export import export
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; run: pip install {error.name}") from None
 

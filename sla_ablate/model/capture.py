@@ -9,15 +9,14 @@ Forward hooks see the calls as they happen; without them the model runs as if th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from sla_ablate.model.transformer import GPT, Block
+from sla_ablate.model.transformer import Transformer
 
 
 class AttentionCall(NamedTuple):
@@ -46,9 +45,9 @@ class Captured:
 
 
 @contextmanager
-def capture(model: GPT) -> Iterator[Captured]:
+def capture(model: Transformer) -> Iterator[Captured]:
     """Record the forward pass made inside the `with`; one pass, as another would be appended to it."""
-    blocks = list(cast("Iterable[Block]", model.h))
+    blocks = model.blocks
     n_head, head_size = model.config.n_head, model.config.head_size
     captured = Captured([block.attn.c_proj.weight.T.unflatten(0, (n_head, head_size)) for block in blocks])
 

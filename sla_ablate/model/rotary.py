@@ -8,8 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+Rotations = tuple[Tensor, Tensor]
+"""Cosines and sines of angles, [..., T, head_size] each."""
 
-def rotations(positions: Tensor, head_size: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+
+def rotations(positions: Tensor, head_size: int, base: float, dtype: torch.dtype) -> Rotations:
     """Cosines and sines of the angles at positions [..., T]: two of [..., T, head_size], at least float32."""
     wide = torch.promote_types(dtype, torch.float32)
     frequency = base ** (-torch.arange(0, head_size, 2, dtype=wide, device=positions.device) / head_size)

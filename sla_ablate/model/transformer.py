@@ -1,53 +1,32 @@
-"""GPT-2's decoder whose heads may read the keys and values of earlier layers.
+"""GPT-2's layers, whose heads may read the keys and values of earlier layers, and the one way through them.
 
-Shapes: B sequences, T tokens, H heads, C = n_embd, V = vocab_size.
+Shapes: B sequences, T tokens, S tokens so far (T and those before), H heads, C = n_embd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sla_ablate.errors import InputError
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.model.cpu.attention import causal_attention
 from sla_ablate.model.cpu.gelu import gelu
 from sla_ablate.model.cpu.linear import Linear, linear
-from sla_ablate.model.generation import generate as generation
-from sla_ablate.model.generation.cache import KVCache
-from sla_ablate.model.heads import Heads, KeptRows, Sources
-from sla_ablate.model.loss import mean_nll, token_nll
-from sla_ablate.model.rotary import rotate, rotations
-from sla_ablate.patterns import SkipPattern
-from sla_ablate.patterns.skip_pattern import Mask
+from sla_ablate.model.generation.cache import KVCache, Room
+from sla_ablate.model.heads import KeptRows, Pieces, pieces
+from sla_ablate.model.rotary import Rotations, rotate, rotations
+from sla_ablate.patterns import Mask, SkipPattern
 
-
-class Context:
-    """What the layers of one forward pass share. No dataclass: FSDP would hand every layer a copy of one."""
-
-    def __init__(self, mask: Tensor | None, cache: KVCache | None) -> None:
-        self.rotations: tuple[Tensor, Tensor] | None = None
-        """Cosines and sines of the positions' angles, [T, head_size] or [B, 1, T, head_size]; None: learned."""
-        self.mask = mask
-        """Which keys each query sees, [T, S] or [B, 1, T, S]; None: those at and before its position."""
-        self.cache = cache
-        self.keys: list[Heads] = []
-        """Of the layers so far."""
-        self.values: list[Heads] = []
-
-    def keep_last(self, length: int) -> None:
-        """From here on there is only the last of the tokens, which sees all `length` so far."""
-        if self.rotations:
-            cos, sin = self.rotations
-            self.rotations = cos[..., -1:, :], sin[..., -1:, :]
-        seen = torch.ones(1, length, dtype=torch.bool, device=self.keys[0].stacked.device)
-        self.mask = seen if self.mask is None else self.mask[..., -1:, :]
+Lent = Sequence[Tensor]
+"""Pieces of the keys (or of the values) of earlier layers, [B, some heads, S, head_size] each."""
 
 
 class Attend(nn.Module):
@@ -58,7 +37,7 @@ class Attend(nn.Module):
         self.dropout = dropout
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Queries, keys and values [B, H, T, head_size], after rotation -> [B, H, T, head_size]."""
+        """Queries [B, H, T, head_size], keys and values [B, H, S, head_size] after rotation -> [B, H, T, head_size]."""
         dropout = self.dropout if self.training else 0.0
         if mask is None:
             return causal_attention(q, k, v, dropout)
@@ -66,45 +45,41 @@ class Attend(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention of one layer, each head reading the layer that the pattern names."""
+    """Causal self-attention of one layer, each head reading the layer that the pattern names.
 
-    def __init__(self, config: GPTConfig, layer: int, pattern: SkipPattern, keys_kept: Mask, values_kept: Mask) -> None:
+    Args:
+        config: the model's shape.
+        rows: of c_attn, those that take part.
+        keys, values: how the heads' keys and values come together.
+    """
+
+    def __init__(self, config: GPTConfig, rows: KeptRows, keys: Pieces, values: Pieces) -> None:
         super().__init__()
-        self.layer = layer
         self.head_size = config.head_size
-        self.rows = KeptRows(keys_kept[layer], values_kept[layer], config.head_size)
-        self.key_sources = Sources(pattern.key_source[layer], keys_kept)
-        self.value_sources = Sources(pattern.value_source[layer], values_kept)
-        self.keys_shared = Sources.shared(pattern.key_source, layer)
-        self.values_shared = Sources.shared(pattern.value_source, layer)
+        self.rows = rows
+        self.keys = keys
+        self.values = values
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.attend = Attend(config.dropout)
         self.c_proj = Linear(config.n_embd, config.n_embd, bias=config.bias)
 
-    def qkv_parameters(self) -> tuple[Tensor, Tensor | None]:
-        """The weight and bias of the queries, keys and values that are computed."""
-        bias = self.c_attn.bias
-        return self.rows.of(self.c_attn.weight), None if bias is None else self.rows.of(bias)
-
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        """[B, T, C] -> [B, T, C]; adds this layer's own keys and values to the context."""
+    def forward(
+        self, x: Tensor, keys: Lent, values: Lent, rotations: Rotations | None, mask: Tensor | None, room: Room | None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """[B, T, C] -> [B, T, C], with the keys and values that the layer lends; arguments as of `Block.forward`."""
         B, T, C = x.shape
-        qkv = linear(x, *self.qkv_parameters()).view(B, T, -1, self.head_size)
+        bias = None if self.c_attn.bias is None else self.rows.of(self.c_attn.bias)
+        qkv = linear(x, self.rows.of(self.c_attn.weight), bias).view(B, T, -1, self.head_size)
         # Split before the transposition: one copy makes the gradient of all three.
         q, k, v = (part.transpose(1, 2) for part in qkv.split(self.rows.heads, dim=2))
-        if context.rotations:
-            q, k = rotate(q, *context.rotations), rotate(k, *context.rotations)
-        if context.cache:
-            k, v = context.cache.store(self.layer, torch.cat([k, v], dim=1)).split(self.rows.heads[1:], dim=1)
-        # One copy for all layers that read them, rather than one for each in its attention call.
-        k = k.contiguous() if self.keys_shared else k
-        v = v.contiguous() if self.values_shared else v
-        context.keys.append(Heads.of(k))
-        context.values.append(Heads.of(v))
-        k, v = self.key_sources.read(context.keys), self.value_sources.read(context.values)
-        y = self.attend(q, k, v, context.mask)  # [B, H, T, head_size]
+        if rotations is not None:
+            q, k = rotate(q, *rotations), rotate(k, *rotations)
+        if room is not None:
+            k, v = room.fill(k, v)
+        own_keys, own_values = self.keys.split(k), self.values.split(v)
+        y = self.attend(q, self.keys.join(keys, own_keys), self.values.join(values, own_values), mask)
         out: Tensor = self.c_proj(y.transpose(1, 2).reshape(B, T, C))
-        return out
+        return out, [own_keys[i] for i in self.keys.lent], [own_values[i] for i in self.values.lent]
 
 
 class MLP(nn.Module):
@@ -122,7 +97,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm decoder layer."""
+    """One pre-norm decoder layer: a function of tensors, which keeps nothing."""
 
     def __init__(self, config: GPTConfig, attention: Attention) -> None:
         super().__init__()
@@ -132,15 +107,37 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        """[B, T, C] -> [B, T, C]; see `Attention.forward` for the context."""
-        x = x + self.dropout(self.attn(self.ln_1(x), context))
-        out: Tensor = x + self.dropout(self.mlp(self.ln_2(x)))
-        return out
+    def forward(
+        self,
+        x: Tensor,
+        keys: Lent = (),
+        values: Lent = (),
+        rotations: Rotations | None = None,
+        mask: Tensor | None = None,
+        room: Room | None = None,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Apply the layer.
+
+        Args:
+            x: the residual stream, [B, T, C].
+            keys, values: what the layer borrows of earlier ones, in the order of `attn.keys.borrowed` and of
+                `attn.values.borrowed`.
+            rotations: cosines and sines of the positions' angles, [T, head_size] or [B, 1, T, head_size]; None: the
+                positions are in the stream.
+            mask: which keys each query sees, [T, S] or [B, 1, T, S]; None: those at and before its position.
+            room: where the layer's own keys and values are written to, after those of earlier tokens, to be read
+                together with them; None: there are no earlier tokens.
+
+        Returns:
+            The stream after the layer, and the pieces of its keys and of its values that later layers read.
+        """
+        attended, keys_lent, values_lent = self.attn(self.ln_1(x), keys, values, rotations, mask, room)
+        x = x + self.dropout(attended)
+        return x + self.dropout(self.mlp(self.ln_2(x))), keys_lent, values_lent
 
 
-class GPT(nn.Module):
-    """A GPT-2 decoder under a skip pattern; its weights have the same shapes under every pattern.
+class Transformer(nn.Module):
+    """From tokens to final hidden states; its weights have the same names and shapes under every pattern.
 
     Args:
         config: the model's shape.
@@ -151,8 +148,6 @@ class GPT(nn.Module):
     Raises:
         InputError: the pattern's table is not [n_layer, n_head].
     """
-
-    generate = generation.generate
 
     def __init__(self, config: GPTConfig, pattern: SkipPattern | None = None, prune: bool = True) -> None:
         super().__init__()
@@ -169,117 +164,95 @@ class GPT(nn.Module):
         self.values_kept: Mask = pattern.values_read if prune else everything
         self.top_kept = int(np.flatnonzero((self.keys_kept | self.values_kept).any(1)).max())
         """The last layer that keeps some of its keys or values."""
+        self.checkpoint_activations = False
+        """Whether a training step keeps only what goes into each layer, and computes the rest again backwards."""
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         if config.positions == "learned":
             self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
-        self.h = nn.ModuleList(
-            Block(config, Attention(config, layer, pattern, self.keys_kept, self.values_kept))
-            for layer in range(config.n_layer)
-        )
+        keys, values = pieces(pattern.key_source, self.keys_kept), pieces(pattern.value_source, self.values_kept)
+        self.h = nn.ModuleList()
+        for layer in range(config.n_layer):
+            rows = KeptRows(self.keys_kept[layer], self.values_kept[layer], config.head_size)
+            self.h.append(Block(config, Attention(config, rows, keys[layer], values[layer])))
         self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
-        self.init_weights()
 
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """GPT-2's initialisation: N(0, 0.02), residual projections N(0, 0.02/√(2·n_layer)), biases 0.
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The layers, lowest first."""
+        return cast("Sequence[Block]", self.h)
 
-        Draws the same numbers under every pattern, so that one seed gives every pattern the same weights.
-        """
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif ".ln_" in name or name.startswith("ln_"):
-                nn.init.ones_(parameter)
-            else:
-                std = 0.02 / (2 * self.config.n_layer) ** 0.5 if name.endswith("c_proj.weight") else 0.02
-                nn.init.normal_(parameter, std=std, generator=generator)
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.wte.weight.device
+
+    def empty_cache(self, batch_size: int, capacity: int, padding: Tensor | None = None) -> KVCache:
+        """A cache for so many sequences of up to `capacity` tokens; the first `padding[b]` of row b are no tokens."""
+        kept = list(zip(self.keys_kept.sum(1).tolist(), self.values_kept.sum(1).tolist(), strict=True))
+        return KVCache(kept, batch_size, capacity, self.config.head_size, self.wte.weight, padding)
 
     def hidden_states(self, tokens: Tensor, cache: KVCache | None = None, last_only: bool = False) -> Tensor:
-        """Final hidden states [B, T, C] of tokens [B, T], after the last layer norm; see `forward` for the cache.
+        """Final hidden states of tokens, after the last layer norm.
 
-        With `last_only` those of the last token, [B, 1, C]; layers above the last whose keys or values are read, all
-        of YOCO's upper half, then compute nothing else.
+        Args:
+            tokens: [B, T]; with those in the cache at most block_size.
+            cache: the keys and values of the tokens before these, to which theirs are added, without gradient.
+            last_only: return those of the last token only. Layers above the last whose keys or values are read, all of
+                YOCO's upper half, then compute nothing else.
+
+        Returns:
+            [B, T, C], or [B, 1, C].
+
+        Raises:
+            InputError: there are too many tokens.
         """
         T, past = tokens.shape[1], cache.length if cache else 0
         if self.config.block_size < past + T:
             raise InputError(f"{past + T} tokens do not fit into the block size of {self.config.block_size}")
         positions = cache.positions(T) if cache else torch.arange(T, device=tokens.device)
-        context = Context(cache.mask(T) if cache else None, cache)
+        mask = cache.mask(T) if cache else None
         x = self.wte(tokens)
+        turns: Rotations | None = None
         if self.config.positions == "learned":
             x = x + self.wpe(positions)
         else:
             cos, sin = rotations(positions, self.config.head_size, self.config.rotary_base, x.dtype)
-            context.rotations = cos.unsqueeze(-3), sin.unsqueeze(-3)
+            turns = cos.unsqueeze(-3), sin.unsqueeze(-3)
         x = self.dropout(x)
-        for layer, block in enumerate(self.h):
+        keys: list[Lent] = []
+        values: list[Lent] = []
+        for layer, block in enumerate(self.blocks):
             if last_only and layer == self.top_kept + 1:
-                x = x[:, -1:]
-                context.keep_last(T + past)
-            x = block(x, context)
-        if last_only:
-            x = x[:, -1:]
+                x, turns, mask = _last(x, turns, mask, past + T)
+            attn = block.attn
+            x, keys_lent, values_lent = self._called(block)(
+                x,
+                [keys[below][i] for below, i in attn.keys.borrowed],
+                [values[below][i] for below, i in attn.values.borrowed],
+                turns,
+                mask,
+                cache.room(layer, T) if cache else None,
+            )
+            keys.append(keys_lent)
+            values.append(values_lent)
         if cache:
             cache.length += T
-        out: Tensor = self.ln_f(x)
+        out: Tensor = self.ln_f(x[:, -1:] if last_only else x)
         return out
 
-    def forward(
-        self,
-        tokens: Tensor,
-        targets: Tensor | None = None,
-        label_smoothing: float = 0.0,
-        cache: KVCache | None = None,
-    ) -> Tensor:
-        """Logits, or with targets their mean negative log-likelihood.
+    def _called(self, block: Block) -> Callable[..., Any]:
+        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+            return partial(checkpoint, block, use_reentrant=False)
+        return block
 
-        Args:
-            tokens: [B, T], T at most block_size.
-            targets: [B, T]; -100 counts for nothing.
-            label_smoothing: see `mean_nll`.
-            cache: what the model has read before these tokens; they are added to it, without gradient.
 
-        Returns:
-            [B, T, V], or a scalar in nats per token.
-        """
-        hidden = self.hidden_states(tokens, cache)
-        if targets is None:
-            return F.linear(hidden, self.wte.weight)
-        return mean_nll(*self._output_layer(hidden), targets.flatten(), label_smoothing)
-
-    @torch.no_grad()
-    def nll(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Negative log-likelihood of every target, [B, T] in nats; 0 where the target is -100."""
-        return token_nll(*self._output_layer(self.hidden_states(tokens)), targets.flatten()).view(targets.shape)
-
-    def _output_layer(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states as [B·T, C] and the tied output layer, in the precision that autocast asks for."""
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.wte.weight.dtype
-        return hidden.flatten(0, 1).to(dtype), self.wte.weight.to(dtype)
-
-    @classmethod
-    def from_gpt2(cls, weights: Mapping[str, Any] | str | Path, pattern: SkipPattern | None = None) -> GPT:
-        """A GPT with weights under Hugging Face's GPT-2 names; see `sla_ablate.model.formats.gpt2.load`."""
-        from sla_ablate.model.formats import gpt2
-
-        return gpt2.load(cls, weights, pattern)
-
-    def to_gpt2(self) -> dict[str, Tensor]:
-        """A copy of the weights under Hugging Face's GPT-2 names; see `sla_ablate.model.formats.gpt2.dump`."""
-        from sla_ablate.model.formats import gpt2
-
-        return gpt2.dump(self)
-
-    def save(self, folder: str | Path) -> None:
-        """Write the model to a folder; see `sla_ablate.model.formats.checkpoint.save`."""
-        from sla_ablate.model.formats import checkpoint
-
-        checkpoint.save(self, Path(folder))
-
-    @classmethod
-    def load(cls, folder: str | Path) -> GPT:
-        """The model that `save` wrote to a folder."""
-        from sla_ablate.model.formats import checkpoint
-
-        return checkpoint.load(cls, Path(folder))
+def _last(
+    x: Tensor, turns: Rotations | None, mask: Tensor | None, seen: int
+) -> tuple[Tensor, Rotations | None, Tensor]:
+    """The stream, rotations and mask of the last token alone, which sees all `seen` tokens so far."""
+    if turns is not None:
+        cos, sin = turns
+        turns = cos[..., -1:, :], sin[..., -1:, :]
+    everything = torch.ones(1, seen, dtype=torch.bool, device=x.device)
+    return x[:, -1:], turns, everything if mask is None else mask[..., -1:, :]

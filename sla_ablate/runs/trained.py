@@ -8,7 +8,7 @@ from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 from sla_ablate.runs.record import CHECKPOINT, identify, read_config, read_record, read_summary
 
 TOKENIZER = "tokenizer.json"

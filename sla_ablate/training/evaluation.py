@@ -12,7 +12,7 @@ from sla_ablate.data.batches import DocumentWindows
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.data.tokenizers import END_OF_TEXT
 from sla_ablate.model.evaluating import evaluating
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 
 TOKENS_PER_BATCH = 8192
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Sampler
 from sla_ablate.config.schema import OptimConfig, RunConfig
 from sla_ablate.data.batches import TrainingBatches
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 from sla_ablate.processes.signals import in_data_worker
 
 
@@ -104,5 +104,5 @@ def training_loader(config: RunConfig, shards: TokenShards, step: int = 0, rank:
 def build_model(config: RunConfig, vocab_size: int) -> GPT:
     """The run's model with its initial weights: a function of the shape and the seed, not of the pattern."""
     model = GPT(config.gpt_config(vocab_size), config.skip_pattern())
-    model.init_weights(torch.Generator().manual_seed(config.seed))
+    model.init_weights(config.seed)
     return model

@@ -8,10 +8,7 @@ import torch
 from hypothesis import given, settings
 from random_models import FAMILY, model_of, models, random_tokens
 
-from sla_ablate.model.compiled_decode import CompiledDecoder
 from sla_ablate.model.config import POSITIONS
-from sla_ablate.model.decode import Decoder
-from sla_ablate.model.generation.cache import KVCache
 
 PROPERTY = settings(max_examples=30, deadline=None)
 sizes = st.tuples(st.integers(1, 3), st.integers(2, 12))  # B, T
@@ -65,7 +62,7 @@ def test_cached_chunks_do_not_see_later_tokens(model, size, data):
 
 @torch.no_grad()
 def in_chunks(model, tokens, ends):
-    cache = KVCache(model, len(tokens), tokens.shape[1])
+    cache = model.empty_cache(*tokens.shape)
     starts = [0, *ends][:-1]
     return torch.cat([model(tokens[:, a:b], cache=cache) for a, b in zip(starts, ends, strict=True)], dim=1)
 
@@ -82,8 +79,7 @@ def test_no_named_pattern_looks_ahead(name, positions):
         readings = {
             "evaluation": model(rows),
             "chunks": in_chunks(model, rows, [2, 3, T]),
-            "steps": in_steps(Decoder(model), rows),
-            "compiled steps": torch.cat([in_steps(CompiledDecoder(model), row) for row in rows.split(1)]),
+            "steps": in_chunks(model, rows, range(1, T + 1)),
         }
     for reading, logits in readings.items():
         moved = (logits[:T] - logits[T]).abs().amax(-1) > 1e-12
@@ -98,8 +94,3 @@ def test_no_named_pattern_learns_from_later_tokens(name, positions, dropout):
     torch.manual_seed(0)
     model = model_of(FAMILY[name], positions=positions, dropout=dropout)
     assert_gradients_stop_at(model.train(), random_tokens(1, 5), range(5))
-
-
-def in_steps(decoder, tokens):
-    cache = KVCache(decoder.model, *tokens.shape)
-    return torch.stack([decoder(token, cache) for token in tokens.unbind(1)], dim=1)

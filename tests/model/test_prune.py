@@ -62,11 +62,11 @@ def test_rows_that_nothing_reads_have_zero_gradients_and_matter_to_nothing():
 
 def test_only_what_is_read_is_computed(monkeypatch):
     """The width of each layer's first product: queries, keys and values."""
-    from sla_ablate.model import gpt
+    from sla_ablate.model import transformer
 
     widths = []
-    linear = gpt.linear
-    monkeypatch.setattr(gpt, "linear", lambda x, w, b: widths.append(len(w)) or linear(x, w, b))
+    linear = transformer.linear
+    monkeypatch.setattr(transformer, "linear", lambda x, w, b: widths.append(len(w)) or linear(x, w, b))
     model = model_of(YOCO, head_size=2)
     model(random_tokens(1, 3))
     assert widths == [24, 24, 8, 8]
@@ -77,11 +77,13 @@ def test_only_what_is_read_is_computed(monkeypatch):
 
 @pytest.mark.parametrize("pattern", [SkipPattern.baseline(4, 4), YOCO])
 def test_what_all_heads_read_is_not_copied(monkeypatch, pattern):
-    from sla_ablate.model import gpt
+    from sla_ablate.model import transformer
 
     seen = []
-    attention = gpt.causal_attention
-    monkeypatch.setattr(gpt, "causal_attention", lambda q, k, v, p: seen.append((k, v)) or attention(q, k, v, p))
+    attention = transformer.causal_attention
+    monkeypatch.setattr(
+        transformer, "causal_attention", lambda q, k, v, p: seen.append((k, v)) or attention(q, k, v, p)
+    )
     model_of(pattern)(random_tokens(2, 5))
     for layer, (k, v) in enumerate(seen):
         source = seen[pattern.key_source[layer, 0]]
@@ -95,7 +97,7 @@ def test_names_shapes_and_initial_weights_are_those_of_the_baseline(pattern):
     states = []
     for p in (pattern, SkipPattern.baseline(pattern.n_layer, pattern.n_head)):
         model = model_of(p)
-        model.init_weights(torch.Generator().manual_seed(3))
+        model.init_weights(3)
         states.append(copy.deepcopy(model.state_dict()))
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -41,13 +41,13 @@ def test_scores_depend_on_distance_alone():
 def test_a_skip_head_reads_keys_turned_by_their_own_layer_only():
     """Shifting all positions changes nothing; a second rotation of the read keys would."""
     pattern = SkipPattern.from_tables([[0, 0], [0, 1], [0, 1]])
-    from sla_ablate.model import gpt
+    from sla_ablate.model import transformer
 
     model, tokens = model_of(pattern, positions="rotary"), random_tokens(2, 9)
     expected = model(tokens)
     shifted = lambda positions, *rest: rotations(positions + 5, *rest)  # noqa: E731
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(gpt, "rotations", shifted)
+        monkeypatch.setattr(transformer, "rotations", shifted)
         torch.testing.assert_close(model(tokens), expected, rtol=0, atol=1e-10)
     assert not [name for name, _ in model.named_parameters() if "wpe" in name]
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
-from sla_ablate.model import gpt
+from sla_ablate.model import transformer
 from sla_ablate.patterns.costs import costs
 
 CONFIG = GPTConfig(n_layer=4, n_head=3, n_embd=24, block_size=32, vocab_size=70)
@@ -36,7 +36,7 @@ def test_gpt2_has_124_million_parameters():
 )
 def test_flops_are_the_counted_ones(monkeypatch, pattern):
     """Attention is counted dense, T keys a query, where the formula takes the (T + 1) / 2 that a query sees."""
-    monkeypatch.setattr(gpt, "causal_attention", lambda q, k, v, dropout: (q @ k.transpose(-1, -2)) @ v)
+    monkeypatch.setattr(transformer, "causal_attention", lambda q, k, v, dropout: (q @ k.transpose(-1, -2)) @ v)
     model, T = GPT(CONFIG, pattern).double(), CONFIG.block_size
     tokens = torch.zeros(1, T, dtype=torch.long)
     with FlopCounterMode(display=False) as forward, torch.no_grad():

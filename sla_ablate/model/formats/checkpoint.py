@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -14,14 +13,12 @@ from safetensors.torch import save as to_bytes
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 from sla_ablate.model.config import GPTConfig
-from sla_ablate.model.formats.gpt2 import check_shapes
+from sla_ablate.model.formats.weights import Model, with_weights
+from sla_ablate.model.transformer import Transformer
 from sla_ablate.patterns import SkipPattern
 
-if TYPE_CHECKING:
-    from sla_ablate.model.transformer import GPT
 
-
-def save(model: GPT, folder: Path) -> None:
+def save(model: Transformer, folder: Path) -> None:
     """Write a model to a folder, each file atomically."""
     config = {
         **asdict(model.config),
@@ -32,7 +29,7 @@ def save(model: GPT, folder: Path) -> None:
     write_atomically(folder / "model.safetensors", to_bytes(model.state_dict()))
 
 
-def load(cls: type[GPT], folder: Path) -> GPT:
+def load(cls: type[Model], folder: Path) -> Model:
     """The model of a folder, in the precision of its weights; no code is run by reading it.
 
     Raises:
@@ -44,13 +41,11 @@ def load(cls: type[GPT], folder: Path) -> GPT:
     try:
         config = json.loads((folder / "config.json").read_text())
         pattern = SkipPattern.from_tables(config.pop("key_source"), config.pop("value_source"))
-        model = cls(GPTConfig(**config), pattern)
+        shape = GPTConfig(**config)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'config.json'} is not one that GPT.save wrote: {error}") from None
     try:
         weights = load_file(folder / "model.safetensors")
     except SafetensorError as error:
         raise InputError(f"{folder / 'model.safetensors'} is no safetensors file: {error}") from None
-    check_shapes(weights, model.state_dict())
-    model.to(weights["wte.weight"].dtype).load_state_dict(weights)
-    return model
+    return with_weights(cls, shape, pattern, weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,10 +14,9 @@ from torch import Tensor
 
 from sla_ablate.errors import InputError
 from sla_ablate.model.config import GPTConfig
+from sla_ablate.model.formats.weights import Model, with_weights
+from sla_ablate.model.transformer import Transformer
 from sla_ablate.patterns import SkipPattern
-
-if TYPE_CHECKING:
-    from sla_ablate.model.transformer import GPT
 
 CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 """Stored as [in, out] by GPT-2, as [out, in] by nn.Linear."""
@@ -33,7 +32,7 @@ OURS = {
 """Where GPT-2's configuration has a choice, what this model computes; GPT-2's defaults among it."""
 
 
-def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipPattern | None = None) -> GPT:
+def load(cls: type[Model], weights: Mapping[str, Any] | str | Path, pattern: SkipPattern | None = None) -> Model:
     """Build a GPT from weights under GPT-2's names, with or without `transformer.`.
 
     Args:
@@ -78,14 +77,12 @@ def load(cls: type[GPT], weights: Mapping[str, Any] | str | Path, pattern: SkipP
         vocab_size=vocab_size,
         bias="ln_f.bias" in tensors,
     )
-    model = cls(config, pattern).to(tensors["wte.weight"].dtype)
-    state = {name: tensor.T if name.endswith(CONV1D) else tensor for name, tensor in tensors.items()}
-    check_shapes(state, model.state_dict())
-    model.load_state_dict(state)
-    return model
+    ours = {name: tensor.T if name.endswith(CONV1D) else tensor for name, tensor in tensors.items()}
+    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in ours.items()}
+    return with_weights(cls, config, pattern, copies)
 
 
-def dump(model: GPT) -> dict[str, Tensor]:
+def dump(model: Transformer) -> dict[str, Tensor]:
     """A copy of the weights as `GPT2LMHeadModel.load_state_dict` takes them, the tied output layer included.
 
     The pattern is no part of them. Where the model has no biases, GPT-2's are 0.
@@ -127,16 +124,3 @@ def _n_head(config: dict[str, Any]) -> int | None:
         if config.get(name, possible[0]) not in possible:
             raise InputError(f"config.json: {name}={config[name]} is not supported; only {possible[0]}")
     return config.get("n_head")
-
-
-def check_shapes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise an InputError that names the first weight that is missing, unknown or of another shape."""
-    for name in sorted(state.keys() | expected.keys()):
-        if name not in state:
-            raise InputError(f"the weights have no {name!r}")
-        if name not in expected:
-            raise InputError(f"{name!r} is no weight of the model")
-        if state[name].shape != expected[name].shape:
-            raise InputError(
-                f"{name!r} is {tuple(state[name].shape)} but the model needs {tuple(expected[name].shape)}"
-            )

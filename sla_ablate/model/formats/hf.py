@@ -6,7 +6,6 @@ Importing this module makes `AutoConfig` and `AutoModelForCausalLM` know the mod
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,13 @@ from transformers import (
     GenerationMixin,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
 )
 from transformers.modeling_outputs import CausalLMOutput
-from transformers.utils import CONFIG_NAME
 
-from sla_ablate.data.tokenizers import END_OF_TEXT, Tokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.model.config import GPTConfig
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 from sla_ablate.patterns import SkipPattern
-from sla_ablate.runs.trained import load_run
 
 CODE = "modeling_sla.py"
 """Module of a saved folder: what tools import that are told to trust its code."""
@@ -101,7 +96,7 @@ class SLAForCausalLM(PreTrainedModel, GenerationMixin):
         classes = {"AutoConfig": SLAConfig, "AutoModelForCausalLM": SLAForCausalLM}
         self.config.auto_map = {auto: f"{Path(CODE).stem}.{cls.__name__}" for auto, cls in classes.items()}
         super().save_pretrained(save_directory, *arguments, **options)
-        (Path(save_directory) / CODE).write_text("from sla_ablate.model.formats.hf import SLAConfig, SLAForCausalLM\n")
+        (Path(save_directory) / CODE).write_text("from sla_ablate.hf import SLAConfig, SLAForCausalLM\n")
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = None) -> None:
@@ -207,48 +202,6 @@ def _check_positions(position_ids: Tensor | None, attention_mask: Tensor) -> Non
     """Raise an InputError if the tokens' positions are not 0, 1, … in every row."""
     if position_ids is not None and ((position_ids != attention_mask.cumsum(1) - 1) & attention_mask.bool()).any():
         raise InputError("position_ids are not possible but for 0, 1, … from each row's first token; leave them out")
-
-
-def fast_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """The same tokenizer as transformers has them.
-
-    End of text begins and ends documents and pads them; encoding adds it nowhere, and reads "<|endoftext|>" in a
-    text as text.
-    """
-    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer.backend,
-        clean_up_tokenization_spaces=False,
-        split_special_tokens=True,
-        model_input_names=["input_ids", "attention_mask"],
-        **special,
-    )
-
-
-def export(run: Path, out: Path) -> None:
-    """Write the model and tokenizer of a finished run to a Hugging Face folder.
-
-    `AutoModelForCausalLM.from_pretrained` reads it once this module is imported. Tools that import nothing of ours
-    must be told `trust_remote_code`. Neither reads a folder without config.json, which is put there last.
-
-    Raises:
-        InputError: the folder is no finished run's, or `out` cannot be made.
-    """
-    gpt, tokenizer = load_run(run)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be made: {error.strerror}") from None
-    model = SLAForCausalLM.from_gpt(gpt)
-    for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        setattr(model.generation_config, token, tokenizer.end_of_text)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".") as temporary:
-        unfinished = Path(temporary)
-        model.save_pretrained(unfinished)
-        fast_tokenizer(tokenizer).save_pretrained(unfinished)
-        (out / CONFIG_NAME).unlink(missing_ok=True)  # of an export that this one replaces
-        for file in sorted(unfinished.iterdir(), key=lambda file: file.name == CONFIG_NAME):
-            file.replace(out / file.name)
 
 
 AutoConfig.register(SLAConfig.model_type, SLAConfig)

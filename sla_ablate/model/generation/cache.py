@@ -2,67 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sla_ablate.errors import InputError
 
-if TYPE_CHECKING:
-    from sla_ablate.model.transformer import GPT, Block
+
+@dataclass(frozen=True)
+class Room:
+    """One layer's keys and values of the tokens so far, with room for those of the next T at the end."""
+
+    keys: Tensor
+    """[B, kept keys, S, head_size]"""
+    values: Tensor
+    """[B, kept values, S, head_size]"""
+
+    def fill(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write those of the next T tokens, [B, kept, T, head_size]; returns all, without gradient."""
+        return _written(self.keys, keys), _written(self.values, values)
 
 
 class KVCache:
-    """Keys and values of the tokens that a model has read so far.
+    """The keys and values of the tokens that a model has read so far.
 
     Args:
-        model: whose keys and values; its weights tell dtype and device.
+        kept: how many keys and how many values each layer keeps.
         batch_size: sequences.
         capacity: tokens it can hold.
+        head_size: width of a head.
+        like: tells dtype and device.
         padding: how many tokens at the start of each sequence are no tokens, [B]; None: none anywhere.
     """
 
-    def __init__(self, model: GPT, batch_size: int, capacity: int, padding: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        kept: Sequence[tuple[int, int]],
+        batch_size: int,
+        capacity: int,
+        head_size: int,
+        like: Tensor,
+        padding: Tensor | None = None,
+    ) -> None:
         self.length = 0
         """Tokens read so far, padding included."""
         self.capacity = capacity
         self.padding = padding
-        kept = (model.keys_kept.sum(1) + model.values_kept.sum(1)).tolist()
-        self.slots = model.wte.weight.new_empty(batch_size, sum(kept), capacity, model.config.head_size)
-        """[B, slots, capacity, head_size]: layer by layer its kept keys, then its kept values."""
-        # Keys and values side by side, so that a token's are stored by one copy.
-        self._layers: tuple[Tensor, ...] = torch.split(self.slots, kept, dim=1)
+        self._device = like.device
+        shapes = [[(batch_size, heads, capacity, head_size) for heads in layer] for layer in kept]
+        self._layers = [[like.new_empty(shape) for shape in layer] for layer in shapes]
 
     @property
     def nbytes(self) -> int:
         """Bytes of all keys and values."""
-        return self.slots.nbytes
+        return sum(tensor.nbytes for layer in self._layers for tensor in layer)
 
-    def check_room(self, T: int) -> None:
-        """Raise an InputError if the next T tokens do not fit."""
-        if self.length + T > self.capacity:
-            raise InputError(f"{self.length + T} tokens do not fit into a KV cache for {self.capacity}")
-
-    def store(self, layer: int, keys_and_values: Tensor) -> Tensor:
-        """Add a layer's keys and values of the next T tokens, [B, kept keys + kept values, T, head_size].
-
-        Returns all of them so far, [B, kept keys + kept values, length, head_size], without gradient.
+    def room(self, layer: int, T: int) -> Room:
+        """A layer's keys and values so far, with room for the next T tokens.
 
         Raises:
             InputError: they do not fit.
         """
-        T = keys_and_values.shape[2]
-        self.check_room(T)
-        # `narrow`, since an index calls several operations: much of a decoding step, whose tensors are small.
-        self._layers[layer].narrow(2, self.length, T).copy_(keys_and_values.detach())
-        so_far = self._layers[layer].narrow(2, 0, self.length + T)
-        return so_far.to(keys_and_values.dtype)  # another one under autocast
+        S = self.length + T
+        if self.capacity < S:
+            raise InputError(f"{S} tokens do not fit into a KV cache for {self.capacity}")
+        return Room(*(tensor.narrow(2, 0, S) for tensor in self._layers[layer]))
 
     def positions(self, T: int) -> Tensor:
         """Positions of the next T tokens: [T], or [B, T] with padding."""
-        positions = torch.arange(self.length, self.length + T, device=self.slots.device)
+        positions = torch.arange(self.length, self.length + T, device=self._device)
         return positions if self.padding is None else (positions - self.padding[:, None]).clamp(min=0)
 
     def mask(self, T: int) -> Tensor | None:
@@ -72,7 +82,7 @@ class KVCache:
         """
         if self.length == 0 and self.padding is None:
             return None
-        key = torch.arange(self.length + T, device=self.slots.device)
+        key = torch.arange(self.length + T, device=self._device)
         own = key[self.length :, None]
         if self.padding is None:
             return key <= own
@@ -80,15 +90,7 @@ class KVCache:
         return ((key <= own) & (key >= self.padding[:, None, None, None])) | (key == own)
 
 
-def slots_read(model: GPT) -> list[tuple[list[int], list[int]]]:
-    """The slots of a KV cache in which the heads of each layer find their keys and their values: two of [n_head]."""
-    n_keys, n_values = model.keys_kept.sum(1), model.values_kept.sum(1)
-    first_key = (n_keys + n_values).cumsum() - n_keys - n_values
-    first_value = first_key + n_keys
-    return [
-        (
-            [int(first_key[layer]) + place for layer, place in block.attn.key_sources.places],
-            [int(first_value[layer]) + place for layer, place in block.attn.value_sources.places],
-        )
-        for block in cast("Iterable[Block]", model.h)
-    ]
+def _written(room: Tensor, new: Tensor) -> Tensor:
+    T = new.shape[2]
+    room.narrow(2, room.shape[2] - T, T).copy_(new.detach())
+    return room.to(new.dtype)  # another one under autocast

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sla_ablate.errors import InputError
-from sla_ablate.model.decode import Decoder
+from sla_ablate.model.cpu.linear import linear
 from sla_ablate.model.evaluating import evaluating
 from sla_ablate.model.generation.cache import KVCache
-
-if TYPE_CHECKING:
-    from sla_ablate.model.transformer import GPT
+from sla_ablate.model.transformer import Transformer
 
 Prompts = Tensor | list[Tensor]
 
-FEWEST_STEPS_TO_COMPILE = 32
-"""Loading the compiled step takes half a second, making it, once, some ten. It rounds less than a model in bfloat16."""
-
 
 def generate(
-    model: GPT,
+    model: Transformer,
     tokens: Prompts,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -108,9 +99,8 @@ def sample(
 class _Reader:
     """Reads growing sequences [B, columns], whose last `lengths[b]` columns are row b's context."""
 
-    def __init__(self, model: GPT, lengths: list[int], steps: int) -> None:
+    def __init__(self, model: Transformer, lengths: list[int], steps: int) -> None:
         self.model = model
-        self.decoder = decoder_for(model, len(lengths), steps)
         self.lengths = lengths
         self.steps = steps
         self.cache: KVCache | None = None
@@ -121,24 +111,16 @@ class _Reader:
         if self.cache is not None:
             self.lengths = [n + 1 for n in self.lengths]
             if max(self.lengths) <= block_size:
-                return self.decoder(tokens[:, -1], self.cache)
+                return self._read(tokens[:, -1:], self.cache)
         self.lengths = [n if n <= block_size else max(1, block_size // 2) for n in self.lengths]
         longest = max(self.lengths)
         padding = torch.tensor([longest - n for n in self.lengths], device=tokens.device)
         capacity = min(block_size, longest + self.steps)
-        self.cache = KVCache(self.model, len(tokens), capacity, padding if padding.any() else None)
-        hidden = self.model.hidden_states(tokens[:, -longest:], self.cache, last_only=True)
-        return F.linear(hidden[:, -1], self.model.wte.weight)
+        self.cache = self.model.empty_cache(len(tokens), capacity, padding if padding.any() else None)
+        return self._read(tokens[:, -longest:], self.cache)
 
-
-def decoder_for(model: GPT, batch_size: int, steps: int) -> Callable[[Tensor, KVCache], Tensor]:
-    """What reads one more token of each sequence into a cache and returns their logits [B, V]."""
-    if batch_size == 1 and steps >= FEWEST_STEPS_TO_COMPILE:
-        from sla_ablate.model.compiled_decode import CompiledDecoder
-
-        if CompiledDecoder.supports(model.wte.weight):
-            return CompiledDecoder(model)
-    return Decoder(model)
+    def _read(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        return linear(self.model.hidden_states(tokens, cache, last_only=True)[:, -1], self.model.wte.weight)
 
 
 def _check_options(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
@@ -152,7 +134,7 @@ def _check_options(max_new_tokens: int, temperature: float, top_k: int | None, t
         raise InputError(f"top_p={top_p} is not possible; choose more than 0 and at most 1")
 
 
-def _checked_prompts(tokens: Prompts, model: GPT) -> list[Tensor]:
+def _checked_prompts(tokens: Prompts, model: Transformer) -> list[Tensor]:
     if isinstance(tokens, Tensor) and tokens.dim() != 2:
         raise InputError(f"tokens of shape {tuple(tokens.shape)} are no batch; give [B, T] or a list of [T]")
     prompts = [torch.as_tensor(prompt) for prompt in tokens]

@@ -10,7 +10,7 @@ import lightning as L
 import torch
 
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.model.transformer import GPT
+from sla_ablate.model.gpt import GPT
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.evaluation import document_nll
 from sla_ablate.training.module import LanguageModel

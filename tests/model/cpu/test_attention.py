@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sla_ablate.model import attention
+from sla_ablate.model.cpu import attention
 from sla_ablate.model.cpu.attention import blockwise_attention, causal_attention
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sla_ablate.model import linear
+from sla_ablate.model.cpu import linear
 
 
 @pytest.fixture(params=["onednn", "mkl"])

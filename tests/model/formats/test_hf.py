@@ -33,7 +33,8 @@ pytest.importorskip("transformers")
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from sla_ablate.model.formats.hf import SLAForCausalLM, export, fast_tokenizer
+from sla_ablate.model.formats.hf import SLAForCausalLM
+from sla_ablate.runs.export import export, fast_tokenizer
 
 TASKS = Path(__file__).parents[3] / "experiments" / "lm_eval"
 TEXTS = [
@@ -99,7 +100,7 @@ def test_a_folder_saved_again_is_loaded_by_a_process_that_trusts_it(tmp_path):
         import sys
         from transformers import AutoModelForCausalLM
         for source, target in ("01", "12"):
-            assert "sla_ablate.model.formats.hf" not in sys.modules or source != "0"
+            assert "sla_ablate.hf" not in sys.modules or source != "0"
             model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=True)
             assert type(model).__module__ == "sla_ablate.model.formats.hf"
             model.save_pretrained(target)

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import hypothesis.strategies as st
-import numba
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,12 +10,10 @@ from random_models import FAMILY, model_of, models, random_tokens
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
 from sla_ablate.errors import InputError
-from sla_ablate.model import decode, kernels
-from sla_ablate.model.compiled_decode import CompiledDecoder, array
+from sla_ablate.model import transformer
 from sla_ablate.model.config import POSITIONS
-from sla_ablate.model.decode import Decoder
-from sla_ablate.model.generation.cache import KVCache
-from sla_ablate.model.generation.generate import FEWEST_STEPS_TO_COMPILE, decoder_for, sample
+from sla_ablate.model.generation import generate
+from sla_ablate.model.generation.generate import sample
 from sla_ablate.patterns.costs import costs
 
 BASELINE, SLA, YOCO = SkipPattern.baseline(6, 4), SkipPattern.skip_layer(6, 4, 3, 3), SkipPattern.yoco(6, 4)
@@ -43,18 +35,16 @@ def greedy_without_cache(model, prompt, n):
 
 def spy_on_logits(monkeypatch):
     """The logits that `generate` samples from, step by step."""
-    from sla_ablate.model import generate
-
     seen = []
     monkeypatch.setattr(generate, "sample", lambda logits, *options: seen.append(logits) or sample(logits, *options))
     return seen
 
 
-@pytest.mark.parametrize("new", [16, 40])
 @pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("name", FAMILY)
-def test_every_pattern_goes_on_as_without_a_cache(monkeypatch, name, positions, new):
-    """In a block size of 8: the context is cut several times on the way. 40 tokens are worth the compiled step."""
+def test_every_pattern_goes_on_as_without_a_cache(monkeypatch, name, positions):
+    """In a block size of 8, so that the context is cut several times on the way."""
+    new = 16
     model = model_of(FAMILY[name], positions=positions, block_size=8)
     prompt = random_tokens(1, 5)
     seen = spy_on_logits(monkeypatch)
@@ -82,146 +72,42 @@ def test_rows_of_any_lengths_are_continued_as_alone(model, lengths):
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_pattern_gives_the_logits_of_one_pass_in_chunks_and_in_steps(name, positions):
     model, tokens = model_of(FAMILY[name], positions=positions), random_tokens(2, 12)
-    decoder, steps, chunks = Decoder(model), KVCache(model, 2, 12), KVCache(model, 2, 12)
+    steps, chunks = model.empty_cache(2, 12), model.empty_cache(2, 12)
     with torch.no_grad():
         whole = model(tokens)
-        stepped = torch.stack([decoder(tokens[:, t], steps) for t in range(12)], 1)
+        stepped = torch.cat([model(token, cache=steps) for token in tokens.split(1, dim=1)], 1)
         chunked = torch.cat([model(chunk, cache=chunks) for chunk in tokens.split([4, 1, 5, 2], dim=1)], 1)
     torch.testing.assert_close(stepped, whole, rtol=0, atol=1e-10)
     torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-10)
 
 
 @PROPERTY
-@given(models(), st.integers(1, 3), st.booleans(), st.data())
-def test_chunks_and_steps_in_any_order_give_the_logits_of_one_pass(model, B, compiled, data):
-    T, B = data.draw(st.integers(1, 14)), 1 if compiled else B
+@given(models(), st.integers(1, 3), st.data())
+def test_chunks_of_any_lengths_give_the_logits_of_one_pass(model, B, data):
+    T = data.draw(st.integers(1, 14))
     tokens = random_tokens(B, T)
-    cache, decoder, out = KVCache(model, B, T), (CompiledDecoder if compiled else Decoder)(model), []
+    cache, out = model.empty_cache(B, T), []
     with torch.no_grad():
         while cache.length < T:
-            a = cache.length
-            if data.draw(st.booleans()):
-                out.append(decoder(tokens[:, a], cache)[:, None])
-            else:
-                out.append(model(tokens[:, a : data.draw(st.integers(a + 1, T))], cache=cache))
+            end = data.draw(st.integers(cache.length + 1, T))
+            out.append(model(tokens[:, cache.length : end], cache=cache))
         torch.testing.assert_close(torch.cat(out, 1), model(tokens), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("decoder_type", [Decoder, CompiledDecoder])
 @pytest.mark.parametrize("pattern", [BASELINE, SLA, YOCO], ids=["baseline", "sla", "yoco"])
-def test_steps_in_single_and_half_precision(pattern, decoder_type, dtype):
-    """As close to float64 as the forward pass is, but for a factor; compiled ones in bfloat16, in float32, closer."""
+def test_steps_in_single_and_half_precision(pattern, dtype):
+    """They are as close to float64 as the forward pass is, but for a factor."""
     exact = model_of(pattern, head_size=16, positions="rotary")
     model = model_of(pattern, head_size=16, positions="rotary").to(dtype)
     tokens = random_tokens(1, 16)
-    decoder, cache = decoder_type(model), KVCache(model, 1, 16)
+    cache = model.empty_cache(1, 16)
     with torch.no_grad():
         exact.load_state_dict(model.state_dict())
         reference = exact(tokens)
-        stepped = torch.stack([decoder(tokens[:, t], cache) for t in range(16)], 1)
+        stepped = torch.cat([model(token, cache=cache) for token in tokens.split(1, dim=1)], 1)
         error, usual = (stepped - reference).abs().max(), (model(tokens) - reference).abs().max()
-    assert error < (1 if decoder_type is CompiledDecoder and dtype == torch.bfloat16 else 3) * usual + 1e-6
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (64, 3), (70, 128), (257, 65)])
-def test_the_compiled_product_is_the_linear_layer(rows, columns, dtype, threads):
-    generator = torch.Generator().manual_seed(0)
-    W, b = (torch.randn(s, generator=generator).to(dtype) for s in ((rows, columns), (rows,)))
-    number = torch.promote_types(dtype, torch.float32)
-    x, y = (torch.randn(n, generator=generator, dtype=number) for n in (columns, rows))
-    expected = y.double() + torch.nn.functional.linear(x.double(), W.double(), b.double())
-    kernels.add_product(y.numpy(), (array(W), array(b)), x.numpy(), threads)
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-4
-    torch.testing.assert_close(y.double(), expected, rtol=0, atol=tolerance)
-
-
-def test_the_compiled_step_rounds_to_bfloat16_as_pytorch_does():
-    numbers = torch.randn(4096, generator=torch.Generator().manual_seed(0))
-    ties = numbers.bfloat16().float().view(torch.int32) + 0x8000  # halfway between two, of which the even one counts
-    for x in (numbers, ties.view(torch.float32)):
-        bits = np.empty(len(x), np.uint16)
-        narrow_all(x.numpy(), bits)
-        assert np.array_equal(bits, array(x.bfloat16()))
-
-
-@numba.njit
-def narrow_all(x, out):
-    for i in range(len(x)):
-        out[i] = kernels.narrow(x[i], out[i])
-
-
-@numba.njit
-def exp_all(x, out):
-    for i in range(len(x)):
-        out[i] = kernels.exp(x[i])
-
-
-@pytest.mark.parametrize(("dtype", "precision"), [(np.float32, 1e-7), (np.float64, 1e-16)])
-def test_the_compiled_exponential(dtype, precision):
-    """The product x · log2(e) is rounded, so the relative error grows with x."""
-    x = -np.linspace(0, 200, 20_001, dtype=dtype)
-    out, exact = np.empty_like(x), np.exp(x.astype(np.float64))
-    exp_all(x, out)
-    assert (np.abs(out - exact) <= (2 - x) * precision * exact + 2e-38).all()  # float32 has little below
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("length", [1, 7, 8, 9, 100])
-def test_the_compiled_attention_is_pytorchs(length, dtype):
-    """Of heads that read slots in any order, in a cache with room for more; here with large scores."""
-    generator = torch.Generator().manual_seed(length)
-    slots = torch.randn(5, 120, 6, generator=generator).to(dtype)
-    number = torch.promote_types(dtype, torch.float32)
-    q = 8 * torch.randn(3, 6, generator=generator, dtype=number)
-    keys, values = np.array([4, 0, 0]), np.array([1, 1, 3])
-    k, v = (slots[x, :length].double() for x in (keys, values))
-    expected = torch.nn.functional.scaled_dot_product_attention(q.double()[:, None], k, v)[:, 0]
-    for threads in (1, 2):
-        y = kernels.attend(q.numpy(), array(slots), keys, values, length, threads)
-        torch.testing.assert_close(
-            torch.from_numpy(y).double(), expected, rtol=0, atol=1e-12 if dtype == torch.float64 else 1e-5
-        )
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_compiled_activation_is_pytorchs(dtype):
-    x = torch.linspace(-300, 300, 6001, dtype=dtype)
-    expected = torch.nn.functional.gelu(x.double(), approximate="tanh")
-    kernels.gelu(x.numpy())
-    torch.testing.assert_close(x.double(), expected, rtol=3e-7 if dtype == torch.float32 else 1e-14, atol=1e-7)
-
-
-def test_threads_give_the_same_logits_and_stay_as_many():
-    model, threads = model_of(SLA, positions="rotary"), torch.get_num_threads()
-    logits = []
-    try:
-        for n in (1, 2):
-            torch.set_num_threads(n)
-            decoder, cache = CompiledDecoder(model), KVCache(model, 1, 8)
-            with torch.no_grad():
-                logits.append(torch.cat([decoder(token, cache) for token in random_tokens(1, 8).T]))
-            assert torch.get_num_threads() == n
-    finally:
-        torch.set_num_threads(threads)
-    torch.testing.assert_close(*logits, rtol=0, atol=1e-12)
-
-
-def test_only_what_it_can_read_and_what_is_long_enough_is_compiled():
-    model = model_of(SLA)
-    assert isinstance(decoder_for(model, 1, FEWEST_STEPS_TO_COMPILE), CompiledDecoder)
-    assert isinstance(decoder_for(model, 1, FEWEST_STEPS_TO_COMPILE - 1), Decoder)
-    assert isinstance(decoder_for(model, 2, FEWEST_STEPS_TO_COMPILE), Decoder)
-    assert isinstance(decoder_for(model.half(), 1, FEWEST_STEPS_TO_COMPILE), Decoder)
-
-
-def test_without_a_folder_to_keep_the_compiled_step_in_it_is_compiled_anew():
-    code = "from sla_ablate.model import kernels; kernels.gelu(__import__('numpy').ones(3)); print('done')"
-    environment = {**os.environ, "NUMBA_CACHE_DIR": os.devnull + "/none"}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert run.stdout == "done\n", run.stderr
+    assert error < 3 * usual + 1e-6
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -229,27 +115,29 @@ def test_the_cache_is_as_large_as_its_costs(name):
     pattern = FAMILY[name]
     config = GPTConfig(pattern.n_layer, pattern.n_head, 32, 16, 11)
     expected = costs(config, pattern).kv_cache_bytes_per_token * 16 * 3  # B = 3
-    assert KVCache(GPT(config, pattern).bfloat16(), 3, 16).nbytes == expected
-    assert KVCache(GPT(config, pattern).double(), 3, 16).nbytes == expected * 4
+    assert GPT(config, pattern).bfloat16().empty_cache(3, 16).nbytes == expected
+    assert GPT(config, pattern).double().empty_cache(3, 16).nbytes == expected * 4
 
 
 def test_decoding_reads_the_cache_where_it_lies(monkeypatch):
-    """No attention call gets a copy of cached keys or values, whatever the pattern."""
-    storages = set()
+    """No attention call gets a copy of cached keys or values where all heads of a layer read one layer."""
+    seen = []
     attention = torch.nn.functional.scaled_dot_product_attention
-
-    def spy(q, k, v, *rest):
-        storages.update(x.untyped_storage().data_ptr() for x in (k, v))
-        return attention(q, k, v, *rest)
-
-    monkeypatch.setattr(decode.F, "scaled_dot_product_attention", spy)
-    for pattern in FAMILY.values():
+    monkeypatch.setattr(
+        transformer.F,
+        "scaled_dot_product_attention",
+        lambda q, k, v, *rest: seen.append((k, v)) or attention(q, k, v, *rest),
+    )
+    for pattern in (BASELINE, YOCO):
         model = model_of(pattern)
-        cache = KVCache(model, 1, 16)
+        cache = model.empty_cache(1, 16)
         with torch.no_grad():
-            Decoder(model)(torch.tensor([3]), cache)
-        assert storages == {cache.slots.untyped_storage().data_ptr()}
-        storages.clear()
+            for token in (3, 4):
+                model(torch.tensor([[token]]), cache=cache)
+        for layer, call in enumerate(seen[pattern.n_layer :]):
+            room = cache.room(int(pattern.key_source[layer, 0]), 0)
+            assert [x.data_ptr() for x in call] == [room.keys.data_ptr(), room.values.data_ptr()]
+        seen.clear()
 
 
 def test_sampling_follows_the_probabilities():
@@ -355,21 +243,17 @@ def test_a_prompt_is_read_without_what_only_its_last_token_needs():
 
 def test_a_full_cache_is_refused():
     model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=4, block_size=8, vocab_size=9)).eval()
-    cache = KVCache(model, 1, 4)
+    cache = model.empty_cache(1, 4)
     model(torch.zeros(1, 3, dtype=torch.long), cache=cache)
     with pytest.raises(InputError, match="5 tokens do not fit into a KV cache for 4"):
         model(torch.zeros(1, 2, dtype=torch.long), cache=cache)
-    for decoder in (Decoder(model), CompiledDecoder(model)):
-        cache.length = 4
-        with torch.no_grad(), pytest.raises(InputError, match="5 tokens do not fit into a KV cache for 4"):
-            decoder(torch.zeros(1, dtype=torch.long), cache)
 
 
 def test_a_cache_of_float32_under_autocast():
     model = GPT(GPTConfig(n_layer=2, n_head=2, n_embd=16, block_size=8, vocab_size=9)).eval()
     tokens = torch.randint(9, (1, 8), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        cache = KVCache(model, 1, 8)
+        cache = model.empty_cache(1, 8)
         chunks = torch.cat([model(chunk, cache=cache) for chunk in tokens.split(4, dim=1)], dim=1)
         torch.testing.assert_close(chunks, model(tokens), rtol=0, atol=0.02)
 

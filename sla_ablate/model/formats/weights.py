@@ -1,0 +1,41 @@
+"""Weights that were read, put into a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from sla_ablate.errors import InputError
+from sla_ablate.model.config import GPTConfig
+from sla_ablate.model.transformer import Transformer
+from sla_ablate.patterns import SkipPattern
+
+Model = TypeVar("Model", bound=Transformer)
+
+
+def with_weights(
+    cls: type[Model], config: GPTConfig, pattern: SkipPattern | None, weights: Mapping[str, Tensor]
+) -> Model:
+    """A model that takes over these tensors, all in the precision of the token embeddings.
+
+    Raises:
+        InputError: a weight is missing, unknown or of another shape; the message names the first.
+    """
+    with torch.device("meta"):  # no weights of its own, no random numbers drawn
+        model = cls(config, pattern)
+    expected = model.state_dict()
+    for name in sorted(weights.keys() | expected.keys()):
+        if name not in weights:
+            raise InputError(f"the weights have no {name!r}")
+        if name not in expected:
+            raise InputError(f"{name!r} is no weight of the model")
+        if weights[name].shape != expected[name].shape:
+            raise InputError(
+                f"{name!r} is {tuple(weights[name].shape)} but the model needs {tuple(expected[name].shape)}"
+            )
+    dtype = weights["wte.weight"].dtype
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
+    return model
