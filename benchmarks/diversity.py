@@ -27,7 +27,7 @@ from analysis.diversity.metric import Pass, Setting, TileMetric
 from analysis.diversity.metrics import all_metrics
 from analysis.diversity.metrics.pairwise_jsd import PairwiseJSD
 from sla_ablate import SkipPattern
-from sla_ablate.training.allocator import keep_freed_memory
+from sla_ablate.training.machine import keep_freed_memory
 
 H, D = 12, 64
 PATTERN = SkipPattern.skip_layer(2, H, distance=1)

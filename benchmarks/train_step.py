@@ -29,7 +29,7 @@ from sla_ablate import GPT, GPTConfig, SkipPattern
 from sla_ablate.config.schema import OptimConfig
 from sla_ablate.model.cpu.linear import linear, multiply, multiply_transposed
 from sla_ablate.patterns.costs import costs
-from sla_ablate.training.allocator import keep_freed_memory
+from sla_ablate.training.machine import keep_freed_memory
 from sla_ablate.training.module import adamw
 
 SIZES = {  # name: (n_layer, n_head, n_embd, block_size, batch)

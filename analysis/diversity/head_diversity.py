@@ -19,7 +19,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.model.capture import Captured, capture
 from sla_ablate.model.evaluating import evaluating
 from sla_ablate.model.gpt import GPT
-from sla_ablate.training.allocator import keep_freed_memory
+from sla_ablate.training.machine import keep_freed_memory
 
 Arrays = dict[str, npt.NDArray[np.float64]]
 

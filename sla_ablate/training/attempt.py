@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import torch
 
-from sla_ablate.config.schema import RunConfig, TrainerConfig
+from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.shards import prepare
-from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
 from sla_ablate.patterns.costs import costs
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
-from sla_ablate.runs.record import Record, read_config, read_record, write_record
+from sla_ablate.runs.record import read_config, read_record, write_record
 from sla_ablate.runs.trained import CHECKPOINT, save_model
-from sla_ablate.training import precision
-from sla_ablate.training.allocator import keep_freed_memory
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_checkpoint
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.callbacks.progress import Progress
@@ -31,6 +25,7 @@ from sla_ablate.training.callbacks.random_state import RandomState
 from sla_ablate.training.callbacks.usage import Usage
 from sla_ablate.training.callbacks.validation import Validation
 from sla_ablate.training.loggers import RunLogger, opened
+from sla_ablate.training.machine import device_type, environment, keep_freed_memory, resolve
 from sla_ablate.training.module import LanguageModel, build_model, training_loader
 from sla_ablate.training.ranks import Rank, ranks
 from sla_ablate.training.strategies import Ranks, strategy, whole
@@ -75,15 +70,15 @@ def _attempt(
 
     shards = prepare(config.data)
     model = build_model(config, shards.tokenizer.vocab_size)
-    device = _device(t)
+    device = device_type(t)
     rank.connect(device)
-    trained_in = precision.resolve(t.precision, device)
+    trained_in = resolve(t.precision, device)
 
     checkpoints = folder / CHECKPOINT
     checkpoint, step = last_checkpoint(checkpoints)
     metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None, logger)
     if rank.number == 0:
-        record["environment"] = _environment(config, device, trained_in)
+        record["environment"] = environment(config, device, trained_in)
         write_record(folder, record)
         checkpoints.mkdir(exist_ok=True)
         remove_unfinished(folder)
@@ -152,50 +147,3 @@ def _attempt(
 def _dropout_seed(seed: int, rank: int) -> int:
     """Each rank draws other numbers, the first those of a single device."""
     return int(np.random.SeedSequence((seed, rank)).generate_state(1)[0]) if rank else seed
-
-
-def _device(config: TrainerConfig) -> str:
-    """The type of the run's devices.
-
-    Raises:
-        InputError: there are fewer GPUs than devices, or none where one is asked for.
-    """
-    if config.accelerator == "cpu" or not torch.cuda.is_available():
-        if config.accelerator == "gpu":
-            raise InputError("trainer.accelerator=gpu is not possible, for torch finds no GPU; choose auto or cpu")
-        return "cpu"
-    if config.devices > (available := torch.cuda.device_count()):
-        raise InputError(f"trainer.devices={config.devices} is more than there are GPUs; choose at most {available}")
-    return "cuda"
-
-
-def _environment(config: RunConfig, device: str, trained_in: str) -> Record:
-    names = ("sla-ablate", "torch", "lightning", "numpy", "tokenizers")
-    return {
-        "device": device,
-        "devices": config.trainer.devices,
-        "strategy": config.trainer.strategy if config.trainer.devices > 1 else None,
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "cpu": _cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": config.trainer.threads,
-        "precision": trained_in,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
-        "git_commit": _git_commit(),
-    }
-
-
-def _git_commit() -> str | None:
-    """Of the checkout that the package is run from; None where it is installed."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True)
-    return head.stdout.strip() or None
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

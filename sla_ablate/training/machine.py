@@ -1,0 +1,99 @@
+"""The machine that a run finds: what it needs to know of it, sets on it, and tells of it in the record."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from sla_ablate.config.schema import RunConfig, TrainerConfig
+from sla_ablate.errors import InputError
+
+Precision = Literal["bf16-mixed", "32-true"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_NEVER = 2**31 - 1
+
+
+def device_type(config: TrainerConfig) -> str:
+    """The type of the run's devices.
+
+    Raises:
+        InputError: there are fewer GPUs than devices, or none where one is asked for.
+    """
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
+        if config.accelerator == "gpu":
+            raise InputError("trainer.accelerator=gpu is not possible, for torch finds no GPU; choose auto or cpu")
+        return "cpu"
+    if config.devices > (available := torch.cuda.device_count()):
+        raise InputError(f"trainer.devices={config.devices} is more than there are GPUs; choose at most {available}")
+    return "cuda"
+
+
+def environment(config: RunConfig, device: str, trained_in: str) -> dict[str, Any]:
+    """What a record tells of the machine and of the versions that a run is carried out with."""
+    names = ("sla-ablate", "torch", "lightning", "numpy", "tokenizers")
+    return {
+        "device": device,
+        "devices": config.trainer.devices,
+        "strategy": config.trainer.strategy if config.trainer.devices > 1 else None,
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "cpu": _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": config.trainer.threads,
+        "precision": trained_in,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Of the checkout that the package is run from; None where it is installed."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True)
+    return head.stdout.strip() or None
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def resolve(requested: str, device: str) -> Precision:
+    """Lightning's name for `auto`, `bf16` or `fp32` on a device type (`cpu`, `cuda`, `mps`).
+
+    `auto` is bfloat16 autocast where the processor multiplies bfloat16 natively, float32 elsewhere.
+    """
+    if requested == "auto":
+        requested = "bf16" if has_bfloat16(device) else "fp32"
+    return "bf16-mixed" if requested == "bf16" else "32-true"
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has bfloat16 matrix instructions, not only an emulation."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def keep_freed_memory() -> None:
+    """Keep freed memory in the process, where the C library is glibc; elsewhere, do nothing.
+
+    By default glibc gives large blocks back to the system, which then has to fault in and clear the same
+    memory in every training step: 3 to 7 % of its time on a CPU (`benchmarks/README.md`).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+        mallopt(_M_MMAP_THRESHOLD, _NEVER)
