@@ -20,9 +20,10 @@ import sla_ablate
 from analysis.comparison import count_states, runs_table
 from analysis.processes import each_in_a_process
 from sla_ablate.errors import InputError
-from sla_ablate.files import remove_unfinished, replacing, sha256
-from sla_ablate.runs.ledger import duration
-from sla_ablate.runs.record import CHECKPOINT, Record, claim, read_record, run_folders
+from sla_ablate.files import claim, remove_unfinished, replacing, sha256
+from sla_ablate.runs.identity import run_folders
+from sla_ablate.runs.record import CHECKPOINT, Record, read_record
+from sla_ablate.text import duration
 
 RESULT = "analysis.parquet"
 """In a run's folder: its rows of `heads.parquet`, and as metadata what they depend on."""

@@ -155,8 +155,8 @@ def compare(name: str, bfloat16: bool, rounds: int) -> str:
 
 def loss_curves(steps: int) -> None:
     """Train Hugging Face's model and the baseline on the same text and print both losses."""
-    from sla_ablate.config.schema import DataConfig
     from sla_ablate.data.batches import TrainingBatches
+    from sla_ablate.data.config import DataConfig
     from sla_ablate.data.shards import prepare
 
     shards = prepare(DataConfig(vocab_size=VOCAB), log=lambda line: None)

@@ -1,10 +1,12 @@
-"""Writing a file so that it is either the old one or the new one, whatever happens meanwhile."""
+"""Files that are either the old one or the new one, whatever happens meanwhile, and folders that one process holds."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,3 +72,42 @@ def sha256(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def claim(folder: Path, patience: float = 1) -> Iterator[int | None]:
+    """Hold a folder, such as a run's, so that no other process works on the same.
+
+    Yields the descriptor of the lock, to be inherited by the process that does the work (the folder is
+    held until both are gone), or None if another living process holds the folder for so many seconds:
+    one that only looks (`is_held`) holds it for an instant.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + patience
+        while not (held := _lock(descriptor)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield descriptor if held else None
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Tell whether a living process holds a folder."""
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sla_ablate.config.schema import DataConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.runs import ledger
-from sla_ablate.runs.record import run_folders
+from sla_ablate.runs.identity import run_folders
 
 STUB = Path(__file__).parent / "stub"
 ORACLES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import copy
 import operator
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import hydra
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
@@ -28,27 +23,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import sla_ablate
+from sla_ablate.config.extras import check_installed
+from sla_ablate.config.hydra_internals import apply_overrides, cells_of
+from sla_ablate.config.machine import parallel_runs
 from sla_ablate.config.schema import RunConfig
-from sla_ablate.data.shards import TokenShards, prepare
+from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.launch.devices import visible_devices
-from sla_ablate.runs.ledger import check_folder
-from sla_ablate.runs.record import identify, read_config, read_summary, run_folder, run_folders
-from sla_ablate.training import loggers
-
-if TYPE_CHECKING:
-    from sla_ablate.config.search_space import SearchSpace  # imports Optuna
 
 OPTIONAL_GROUPS = ("experiment", "scale")
-EXTRAS = {
-    ("hydra/launcher", "local"): ("hydra-joblib-launcher", "joblib"),
-    ("hydra/launcher", "joblib"): ("hydra-joblib-launcher", "joblib"),
-    ("hydra/launcher", "slurm"): ("hydra-submitit-launcher", "slurm"),
-    ("hydra/launcher", "slurm_local"): ("hydra-submitit-launcher", "slurm"),
-    ("hydra/launcher", "ray"): ("ray", "ray"),
-    ("hydra/sweeper", "optuna"): ("optuna", "optuna"),
-}
-"""What a choice needs that may not be installed: its distribution, and the extra of this package that brings it."""
 
 
 def data_root() -> Path:
@@ -58,14 +40,6 @@ def data_root() -> Path:
     return installed if installed.is_dir() else package.parent
 
 
-def parallel_runs(threads: int, devices: int, accelerator: str) -> int:
-    """How many runs of so many devices, of so many threads each, go at a time: on the GPUs, else on the cores."""
-    if gpus := visible_devices(accelerator):
-        return max(1, len(gpus) // devices)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (threads * devices))
-
-
 # At import, so that a launcher's worker processes know them too.
 OmegaConf.register_new_resolver("parallel_runs", parallel_runs, replace=True)
 OmegaConf.register_new_resolver("product", operator.mul, replace=True)
@@ -73,143 +47,36 @@ OmegaConf.register_new_resolver("gpus", lambda devices, on: None if on == "cpu" 
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
 
-@dataclass(frozen=True)
-class Run:
-    """One checked run."""
+class Composed(NamedTuple):
+    """What a command line comes to."""
 
-    config: RunConfig
-    data_digest: str
-    vocab_size: int
-
-    @cached_property
-    def folder(self) -> Path:
-        """Where its files are."""
-        return run_folder(self.config, identify(self.config, self.data_digest))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a command line asks for."""
-
-    runs: list[Run]
-    """Different runs, each once."""
-    asked: int
-    """Runs asked for; more than there are where a pattern ignores an option that was swept."""
     hydra: DictConfig
-    """Composed for the whole: how runs are launched."""
+    """What all of its runs have in common: how they are launched."""
+    configs: list[RunConfig]
+    """One run's, or those of every cell of the multirun."""
     space: SearchSpace | None = None
-    """Where Optuna chooses the runs: from what. `runs` are then its corners."""
+    """Where Optuna chooses the runs: from what. `configs` are then its corners."""
 
 
-def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
-    """Compose and check every run that the overrides ask for, and prepare its data; starts nothing.
-
-    Raises:
-        InputError: some override or value cannot be used; one line a fault.
-    """
-    hydra, configs, space = _compose(overrides, multirun)
-    runs = {run.folder: run for run in _checked(configs)}
-    return Plan(list(runs.values()), len(configs), hydra, space)
-
-
-def check_cell(overrides: Sequence[str]) -> Run:
-    """Compose and check one run of a multirun.
-
-    Raises:
-        InputError: it is not possible.
-    """
-    with _Composer() as compose, _OneLine():
-        configs = _cells(compose, [list(overrides)], _OverrideChecker().groups)
-    (run,) = _checked(configs)
-    return run
-
-
-def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
-    """The runs of a sweep as their folders hold them, to be launched as Hydra's own overrides say.
-
-    Raises:
-        InputError: a folder does not hold what its name says, or an override is none of Hydra's.
-    """
-    folders = run_folders(sweep.absolute())
-    configs = [read_config(folder) for folder in folders]
-    for config, folder in zip(configs, folders, strict=True):
-        config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
-    runs = _checked(configs)
-    for override in overrides:
-        if not override.startswith("hydra"):
-            raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
-    for folder, run in zip(folders, runs, strict=True):
-        if record := read_summary(folder):
-            check_folder(folder, record, identify(run.config, run.data_digest), run.data_digest)
-    hydra, *_ = _compose(overrides, multirun=False)
-    hydra.output, hydra.sweep = configs[0].output, configs[0].sweep
-    hydra.trainer.threads = max(run.config.trainer.threads for run in runs)
-    hydra.trainer.devices = max(run.config.trainer.devices for run in runs)
-    hydra.trainer.accelerator = configs[0].trainer.accelerator
-    return Plan(runs, len(runs), hydra)
-
-
-def _checked(configs: Sequence[RunConfig]) -> list[Run]:
-    faults: dict[str, None] = {}
-    for config in configs:
-        try:
-            config.check()
-            loggers.check(config.logger)
-        except InputError as error:
-            faults[str(error)] = None
-    _raise(faults)
-    shards: dict[str, TokenShards] = {}
-    for config in configs:
-        key = repr(config.data)
-        if key not in shards:
-            shards[key] = prepare(config.data)
-        try:
-            _check_block_size(config, shards[key])
-        except InputError as error:
-            faults[str(error)] = None
-    _raise(faults)
-    data = [shards[repr(config.data)] for config in configs]
-    return [Run(c, d.digest, d.tokenizer.vocab_size) for c, d in zip(configs, data, strict=True)]
-
-
-def _raise(faults: dict[str, None]) -> None:
-    if faults:
-        raise InputError("\n".join(faults))
-
-
-def _check_block_size(config: RunConfig, shards: TokenShards) -> None:
-    tokens, block_size = len(shards.train), config.model.block_size
-    if block_size >= tokens:
-        raise InputError(
-            f"model.block_size={block_size} is longer than the training split of {tokens} tokens; "
-            f"choose at most {tokens - 1}"
-        )
-
-
-def compose_all(overrides: Sequence[str], multirun: bool = False) -> list[RunConfig]:
-    """The configurations of a command line: one, or every cell of the multirun.
+def compose(overrides: Sequence[str], multirun: bool = False) -> Composed:
+    """Compose what the overrides of a command line ask for.
 
     Raises:
         InputError: an override names something that does not exist, or a value of the wrong type.
     """
-    return _compose(overrides, multirun)[1]
-
-
-def _compose(overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, list[RunConfig], SearchSpace | None]:
-    """Also what all of it has in common, and from what Optuna is to choose, if it is."""
-    with _Composer() as compose, _OneLine():
+    with _Composer() as composed, _OneLine():
         checker = _OverrideChecker()
         parsed = _parse(overrides)
         for override in parsed:
             checker.check(override)
         # An experiment may ask for a multirun; compose without the sweeps to learn that.
-        full = compose([o.input_line for o in parsed if not o.is_sweep_override()], multirun)
+        full = composed([o.input_line for o in parsed if not o.is_sweep_override()], multirun)
         swept = full.hydra.sweeper.get("params") or {}
         if not multirun and full.hydra.mode != RunMode.MULTIRUN:
             for override in parsed:
                 if override.is_sweep_override():
                     raise InputError(f"{override.input_line!r} has several values; add -m to run each of them")
-            return full, [_typed(full)], None
+            return Composed(full, [_typed(full)])
         cells = [f"{key}={value}" for key, value in swept.items()] + list(overrides)
         for override in _parse(cells[: len(swept)]):
             checker.check(override)
@@ -217,8 +84,19 @@ def _compose(overrides: Sequence[str], multirun: bool) -> tuple[DictConfig, list
         if space is not None:
             batch = space.corners()
         else:
-            (batch,) = BasicSweeper.split_arguments(_parse(cells), max_batch_size=None)
-        return full, _cells(compose, batch, checker.groups), space
+            batch = cells_of(_parse(cells))
+        return Composed(full, _cells(composed, batch, checker.groups), space)
+
+
+def compose_cell(overrides: Sequence[str]) -> RunConfig:
+    """Compose one run of a multirun.
+
+    Raises:
+        InputError: it is not possible.
+    """
+    with _Composer() as composed, _OneLine():
+        (config,) = _cells(composed, [list(overrides)], _OverrideChecker().groups)
+    return config
 
 
 def _search_space(full: DictConfig, overrides: Sequence[Override]) -> SearchSpace | None:
@@ -229,8 +107,6 @@ def _search_space(full: DictConfig, overrides: Sequence[Override]) -> SearchSpac
         value = full.hydra.sweeper[name]
         if not (isinstance(value, int) and value >= 1):
             raise InputError(f"hydra.sweeper.{name}={value} is not possible; choose 1 or more")
-    from sla_ablate.config.search_space import SearchSpace
-
     return SearchSpace.of(overrides)
 
 
@@ -254,7 +130,7 @@ def _cells(
                 del composed[choices]["hydra"]
         config = copy.deepcopy(composed[choices])
         values = [o for o in parsed if o.key_or_group not in groups and not o.key_or_group.startswith("hydra")]
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        apply_overrides(values, config)
         cells.append(_typed(config))
     return cells
 
@@ -267,14 +143,14 @@ def complete(arguments: Sequence[str]) -> None:
 
 def describe() -> str:
     """Groups with their choices, and every key with its default value."""
-    with _Composer() as compose:
+    with _Composer() as composed:
         loader = GlobalHydra.instance().config_loader()
         groups = {
             group: sorted(loader.get_group_options(group, results_filter=ObjectType.CONFIG))
             for group in loader.list_groups("")
             if group != "hydra"
         }
-        config = _typed(compose([]))
+        config = _typed(composed([]))
     lines = ["groups (GROUP=NAME):", *(f"  {group}: {', '.join(names)}" for group, names in groups.items())]
     return "\n".join(
         [
@@ -364,20 +240,6 @@ class _OverrideChecker:
                 raise InputError(
                     "hydra/launcher=slurm needs Slurm, and there is no srun; hydra/launcher=slurm_local does without"
                 )
-
-
-def check_installed(group: str, choice: str) -> None:
-    """Make sure of what a launcher or sweeper needs beside this package.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    if needed := EXTRAS.get((group, choice)):
-        distribution, extra = needed
-        try:
-            version(distribution)
-        except PackageNotFoundError:
-            raise InputError(f"{group}={choice} needs {distribution}; run: pip install 'sla-ablate[{extra}]'") from None
 
 
 def _values(override: Override) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from sla_ablate.data.config import DataConfig
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns import SkipPattern
@@ -63,26 +64,6 @@ class PatternConfig:
     """For `tables`: [n_layer, n_head]."""
     value_source: list[list[int]] | None = None
     """For `tables`: [n_layer, n_head]; the keys' if null."""
-
-
-@dataclass
-class DataConfig:
-    """Which text a run reads and how it becomes tokens."""
-
-    path: str | None = None
-    """A .txt, .jsonl or .parquet file (plain, .gz, .xz, .zst), a folder or a glob; null: the embedded corpus."""
-    tokenizer: str = "bpe"
-    """`bpe` (byte-level, trained on the training split) or `bytes`."""
-    vocab_size: int = 4096
-    """Tokens of the BPE vocabulary, end of text included; raw bytes always have 257."""
-    validation_fraction: float = 0.1
-    """Expected share of documents in the validation split."""
-    text_field: str = "text"
-    """Field of a JSON line or Parquet column that holds the text."""
-    id_field: str = "id"
-    """Field or column that names a document; where absent, file name and row do."""
-    cache: str = "~/.cache/sla-ablate"
-    """Folder of the prepared token shards."""
 
 
 @dataclass

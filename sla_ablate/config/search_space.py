@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sla_ablate.errors import InputError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution  # not installed unless asked for
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class SearchSpace:
 
 
 def _distribution(override: Override) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution
+
     sweep: Any = override.value()
     try:
         if isinstance(sweep, ChoiceSweep):
@@ -63,11 +67,15 @@ def _distribution(override: Override) -> BaseDistribution:
 
 
 def _numbers(low: Any, high: Any, **options: Any) -> BaseDistribution:
+    from optuna.distributions import FloatDistribution, IntDistribution
+
     kind = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
     return kind(low, high, **options)
 
 
 def _ends(distribution: BaseDistribution) -> Sequence[Any]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     assert isinstance(distribution, IntDistribution | FloatDistribution)

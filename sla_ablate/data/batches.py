@@ -11,10 +11,12 @@ import torch
 from torch.utils.data import Dataset
 
 from sla_ablate.errors import InputError
-from sla_ablate.model.loss import IGNORE
 
 if TYPE_CHECKING:
     import pandas as pd
+
+IGNORE = -100
+"""The target that counts for nothing, PyTorch's own `ignore_index`."""
 
 
 class TrainingBatches(Dataset[torch.Tensor]):

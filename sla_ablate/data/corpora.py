@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sla_ablate.config.schema import DataConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.formats import COMPRESSIONS, format_suffix, read_file
 from sla_ablate.errors import InputError
 

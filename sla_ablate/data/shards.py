@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sla_ablate.config.schema import DataConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.corpora import Document, corpus_name, corpus_root, read_documents, source_files
 from sla_ablate.data.progress import Progress
 from sla_ablate.data.tokenizers import (

@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import version
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 
-from sla_ablate.runs.record import claim
+from sla_ablate.config.machine import VARIABLE, visible_devices
+from sla_ablate.files import claim
 
-VARIABLE = "CUDA_VISIBLE_DEVICES"
 LOCKS = Path(tempfile.gettempdir()) / "-".join(["sla-ablate", str(os.getuid()), os.environ.get("SLURM_JOB_ID", "all")])
 """Of this machine and user: a device is held as a run folder is, so that nothing outlives a killed process.
 
 Jobs of Slurm on one machine each number their own devices from 0.
 """
-
-
-def visible_devices(accelerator: str) -> list[str]:
-    """The devices that runs may use, named as CUDA_VISIBLE_DEVICES names them; none for `cpu`."""
-    if accelerator == "cpu":
-        return []
-    named = os.environ.get(VARIABLE)
-    if named is None:
-        return _installed()
-    return list(takewhile(lambda name: name not in ("", "-1"), map(str.strip, named.split(","))))
-
-
-@cache
-def _installed() -> list[str]:
-    """By UUID; of a GPU that is cut into MIG instances, those instances."""
-    if version("torch").endswith("+cpu"):
-        return []
-    try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
-    except FileNotFoundError:
-        return []
-    names: list[str] = []
-    for name in re.findall(r"UUID: ([^)]+)\)", listing):
-        if name.startswith("MIG") and names and names[-1].startswith("GPU"):
-            names.pop()
-        names.append(name)
-    return names
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
@@ -19,11 +16,12 @@ from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-from sla_ablate.config.compose import Run
+from sla_ablate.config.hydra_internals import Callbacks
 from sla_ablate.errors import InputError
 from sla_ablate.launch import sweep_signals as stop
+from sla_ablate.launch.disk import check_disk, parallel
+from sla_ablate.launch.plan import Run
 from sla_ablate.launch.supervise import carry_out
-from sla_ablate.patterns.costs import disk_bytes
 from sla_ablate.runs import ledger
 from sla_ablate.runs.record import read_summary
 
@@ -39,7 +37,7 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     """
     before = _states(runs)
     todo = [run for run, state in zip(runs, before, strict=True) if state != "done"]
-    size = _check_disk(todo, _parallel(hydra.hydra.launcher, len(todo)))
+    size = check_disk(todo, parallel(hydra.hydra.launcher, len(todo)))
     print(f"{len(runs)} run(s), {before.count('done')} already done{size}", flush=True)
     for run in runs:
         ledger.enter(run.config, run.data_digest)
@@ -108,37 +106,6 @@ def _run_cell(config: DictConfig) -> None:
     """Hydra's task."""
     (folder,) = HydraConfig.get().overrides.task
     carry_out(Path(folder))
-
-
-def _parallel(launcher: Any, runs: int) -> int:
-    """How many runs a launcher has going at a time, as far as one can know."""
-    jobs = launcher.get("n_jobs") or launcher.get("array_parallelism") or 1
-    return min(runs, jobs if jobs > 0 else os.cpu_count() or 1)
-
-
-def _check_disk(runs: Sequence[Run], parallel: int) -> str:
-    """The disk space that runs will take, in words: what all of them leave, and what more those take that train.
-
-    Raises:
-        InputError: there is less.
-    """
-    if not runs:
-        return ""
-    sizes = [disk_bytes(run.config.gpt_config(run.vocab_size), run.config.trainer) for run in runs]
-    more = sorted((size.running - size.done for size in sizes), reverse=True)
-    needed = sum(size.done for size in sizes) + sum(more[:parallel])
-    output = Path(runs[0].config.output).absolute()
-    existing = next(path for path in (output, *output.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if needed > free:
-        raise InputError(
-            f"{_size(needed)} of disk are needed for {len(runs)} run(s), {existing} has {_size(free)} free"
-        )
-    return f"; about {_size(needed)} of disk needed, {_size(free)} free"
-
-
-def _size(number: float) -> str:
-    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
 
 
 def _requeue(received: signal.Signals) -> None:

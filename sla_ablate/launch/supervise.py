@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 
 from sla_ablate.config.schema import LimitsConfig, RunConfig
+from sla_ablate.files import claim
 from sla_ablate.launch import sweep_signals as stop
 from sla_ablate.launch.devices import Device, borrow
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import LostError, Zygote
-from sla_ablate.runs.record import Record, claim, read_config, read_record, read_summary, write_record
+from sla_ablate.runs.record import Record, read_config, read_record, read_summary, write_record
 
 WORKER = "sla_ablate.training.worker"
 PRELOADED = (

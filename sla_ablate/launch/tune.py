@@ -14,11 +14,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna.trial import TrialState
 
-from sla_ablate.config.compose import Run, check_cell
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.errors import InputError
+from sla_ablate.files import is_held
 from sla_ablate.launch.launch import carry_out_all
-from sla_ablate.runs.record import is_held, read_record
+from sla_ablate.launch.plan import Run, check_cell
+from sla_ablate.runs.record import read_record
 
 
 def tune(space: SearchSpace, hydra: DictConfig) -> int:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Protocol
 
-from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns import SkipPattern
 
-if TYPE_CHECKING:
-    from sla_ablate.config.schema import TrainerConfig
+
+class Shape(Protocol):
+    """What counts of a model's shape: a `GPTConfig` has it."""
+
+    @property
+    def n_layer(self) -> int: ...  # noqa: D102
+    @property
+    def n_head(self) -> int: ...  # noqa: D102
+    @property
+    def n_embd(self) -> int: ...  # noqa: D102
+    @property
+    def block_size(self) -> int: ...  # noqa: D102
+    @property
+    def vocab_size(self) -> int: ...  # noqa: D102
+    @property
+    def bias(self) -> bool: ...  # noqa: D102
+    @property
+    def positions(self) -> str: ...  # noqa: D102
+
 
 CACHE_BYTES_PER_NUMBER = 2
 """KV-cache bytes are those of a half-precision cache."""
-MODEL_BYTES_PER_PARAMETER = 4
-"""Of a model's file: the weights, in float32."""
-CHECKPOINT_BYTES_PER_PARAMETER = 12
-"""Of a trainer's checkpoint: the weights and AdamW's two moments, in float32."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ class Costs:
     """Keys and values that some head reads, each (layer, head) once, at two bytes a number."""
 
 
-def n_parameters(config: GPTConfig) -> int:
+def n_parameters(config: Shape) -> int:
     """Parameters of a model; the output layer's are the token embeddings."""
     C, L = config.n_embd, config.n_layer
     biases = int(config.bias)
@@ -47,16 +59,16 @@ def n_parameters(config: GPTConfig) -> int:
     return _in_matrices(config) + vectors + (config.vocab_size + positions) * C
 
 
-def _in_matrices(config: GPTConfig) -> int:
+def _in_matrices(config: Shape) -> int:
     """Weights of the layers' linear maps: 4 C² of attention and 8 C² of the MLP each."""
     return config.n_layer * 12 * config.n_embd**2
 
 
-def costs(config: GPTConfig, pattern: SkipPattern) -> Costs:
+def costs(config: Shape, pattern: SkipPattern) -> Costs:
     """The costs of `config` under `pattern`."""
     C, L, V = config.n_embd, config.n_layer, config.vocab_size
     parameters = n_parameters(config)
-    read = int(pattern.keys_read.sum() + pattern.values_read.sum()) * config.head_size
+    read = int(pattern.keys_read.sum() + pattern.values_read.sum()) * (C // config.n_head)
     unread = L * 2 * C - read  # rows of c_attn, each C wide
     mean_keys = (config.block_size + 1) / 2
     forward = 2 * (_in_matrices(config) - unread * C + V * C) + L * 2 * 2 * mean_keys * C
@@ -66,24 +78,4 @@ def costs(config: GPTConfig, pattern: SkipPattern) -> Costs:
         forward_flops_per_token=forward,
         training_flops_per_token=3 * forward,
         kv_cache_bytes_per_token=read * CACHE_BYTES_PER_NUMBER,
-    )
-
-
-class DiskBytes(NamedTuple):
-    """What one run writes, without its log and metrics."""
-
-    running: int
-    """At most, while it trains: a checkpoint replaces an earlier one only when it is complete."""
-    done: int
-    """What a finished run leaves."""
-
-
-def disk_bytes(config: GPTConfig, trainer: TrainerConfig) -> DiskBytes:
-    """Disk space of one run of a model of this shape, for a sweep to be weighed before it starts."""
-    model = MODEL_BYTES_PER_PARAMETER * n_parameters(config)
-    checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * n_parameters(config)
-    models = model * (2 if trainer.keep_best else 1)
-    return DiskBytes(
-        running=models + checkpoint * (1 + max(1, trainer.keep_checkpoints)),
-        done=models + checkpoint * trainer.keep_checkpoints,
     )

@@ -15,19 +15,10 @@ from typing import Any
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.runs.record import (
-    SCHEMA,
-    Identity,
-    Record,
-    claim,
-    identify,
-    is_held,
-    read_config,
-    read_summary,
-    run_folder,
-    write_config,
-    write_record,
-)
+from sla_ablate.text import duration
+from sla_ablate.files import claim, is_held
+from sla_ablate.runs.identity import Identity, SCHEMA, identify, run_folder
+from sla_ablate.runs.record import Record, read_config, read_summary, write_config, write_record
 
 STATES = ("done", "running", "waiting", "interrupted", "failed")
 _TAIL_BYTES = 4096
@@ -171,12 +162,3 @@ def summary(cells: Sequence[Cell]) -> str:
         (cell.steps - cell.step) * cell.tokens_per_step for cell in cells if cell.state in ("running", "waiting")
     )
     return f"{line}; {speed:,.0f} tokens/s, about {duration(ahead / speed)} left"
-
-
-def duration(seconds: float | None) -> str:
-    """Hours, minutes and seconds; empty for None."""
-    if seconds is None:
-        return ""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from sla_ablate.runs import ledger
 from sla_ablate.errors import InputError
+from sla_ablate.text import duration
 from sla_ablate.runs.ledger import Cell
-from sla_ablate.runs.record import run_folders
+from sla_ablate.runs.identity import run_folders
 
 _WATCH_SECONDS = 2.0
 _CLEAR = "\x1b[H\x1b[2J"
@@ -57,7 +58,7 @@ def table(cells: Sequence[Cell]) -> str:
         "attempt": lambda cell: str(cell.attempt or ""),
         "step": lambda cell: f"{cell.step}/{cell.steps}" if cell.steps else "",
         "tokens/s": lambda cell: f"{cell.tokens_per_second:,.0f}" if cell.tokens_per_second else "",
-        "left": lambda cell: ledger.duration(cell.seconds_left),
+        "left": lambda cell: duration(cell.seconds_left),
         "error": lambda cell: cell.error or "",
     }
     rows = [list(columns), *([text(cell) for text in columns.values()] for cell in cells)]

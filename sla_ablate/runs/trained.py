@@ -9,7 +9,8 @@ from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 from sla_ablate.model.gpt import GPT
-from sla_ablate.runs.record import CHECKPOINT, identify, read_config, read_record, read_summary
+from sla_ablate.runs.identity import identify
+from sla_ablate.runs.record import CHECKPOINT, read_config, read_record, read_summary
 
 TOKENIZER = "tokenizer.json"
 

@@ -9,54 +9,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sla_ablate.config.schema import LoggerConfig, RunConfig
-from sla_ablate.errors import InputError
+from sla_ablate.config.schema import RunConfig
 from sla_ablate.files import write_atomically
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
-
-_NEEDS = {
-    "none": (),
-    "tensorboard": ("tensorboard",),
-    "wandb": ("wandb",),
-    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
-}
-
-
-def check(config: LoggerConfig) -> None:
-    """Make sure that a logger can be opened, as far as that can be known before a run starts.
-
-    Raises:
-        InputError: something is not installed, or W&B has no key.
-    """
-    name = config.name
-    if missing := [module for module in _NEEDS[name] if not _installed(module)]:
-        raise InputError(f"logger={name} needs {', '.join(missing)}; run: pip install 'sla-ablate[{name}]'")
-    if name == "wandb" and config.mode == "online" and not _has_wandb_key():
-        raise InputError(
-            "logger=wandb finds no API key; run `wandb login`, set WANDB_API_KEY, or choose logger.mode=offline"
-        )
-
-
-def _installed(module: str) -> bool:
-    spec = find_spec(module)
-    return spec is not None and spec.origin is not None  # without: a folder of that name, such as W&B leaves behind
-
-
-@cache
-def _has_wandb_key() -> bool:
-    import wandb
-
-    try:
-        return bool(wandb.login(prompt=False, verify=False))
-    except wandb.errors.Error as error:  # a key, but none that could be one
-        raise InputError(f"logger=wandb: {' '.join(str(error).split())}") from None
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,13 @@ from analysis.perplexity import Totals
 from analysis.tidy import tidy
 from sla_ablate import GPT
 from sla_ablate import commands as cli
-from sla_ablate.config.schema import DataConfig, ModelConfig, PatternConfig, RunConfig
+from sla_ablate.config.schema import ModelConfig, PatternConfig, RunConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
 from sla_ablate.runs import ledger
-from sla_ablate.runs.record import identify, read_record, run_folder, write_record
+from sla_ablate.runs.identity import identify, run_folder
+from sla_ablate.runs.record import read_record, write_record
 from sla_ablate.runs.trained import CHECKPOINT, data_of
 from sla_ablate.training.evaluation import document_nll
 

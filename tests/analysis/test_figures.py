@@ -25,7 +25,8 @@ from sla_ablate.commands import main
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
-from sla_ablate.runs.record import identify, write_config, write_record
+from sla_ablate.runs.identity import identify
+from sla_ablate.runs.record import write_config, write_record
 
 FROM_TABLES = [name for name in FIGURES if name not in ("head_map", "attention_grid")]
 

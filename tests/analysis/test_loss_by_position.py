@@ -7,7 +7,7 @@ from random_models import model_of
 
 from analysis.loss_by_position import position_nll
 from sla_ablate import SkipPattern
-from sla_ablate.config.schema import DataConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
 

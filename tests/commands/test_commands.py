@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sla_ablate.commands import COMMANDS
+from sla_ablate import commands
 
 TINY = [
     "model.n_layer=3", "model.n_head=2", "model.n_embd=16", "model.block_size=16", "data.tokenizer=bytes",
@@ -160,7 +160,7 @@ def test_parallel_launcher_gives_the_same_results(sla):
 
 
 def test_a_run_held_by_a_living_process_is_left_alone(sla):
-    from sla_ablate.runs.record import claim
+    from sla_ablate.files import claim
 
     single = ["train", *sla.tiny, "sweep=h"]
     assert sla(*single).returncode == 0
@@ -269,7 +269,7 @@ def test_patterns_refuses_bad_input_in_one_line(sla, arguments, message):
 
 
 def test_patterns_needs_no_torch():
-    code = "import sys, sla_ablate.commands as c; c._patterns(['pattern=cla']); sys.exit('torch' in sys.modules)"
+    code = "import sys, sla_ablate.commands.patterns as c; c.run(['pattern=cla']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
@@ -327,7 +327,7 @@ def test_help_is_quick_and_completion_knows_groups(sla):
     def complete(line):
         return sla("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
 
-    assert complete("sla-ablate") == complete("sla-ablate ") == [*COMMANDS]
+    assert complete("sla-ablate") == complete("sla-ablate ") == commands.names()
     assert complete("sla-ablate tr") == ["train"]
     assert complete("sla-ablate report run") == []
     assert "pattern.kv_layers=" in complete("sla-ablate patterns pattern.kv")

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sla_ablate.config import compose as sweep
+from sla_ablate.config import compose as module
+from sla_ablate.config.compose import compose
 
 
 @pytest.mark.parametrize(
@@ -14,7 +15,7 @@ from sla_ablate.config import compose as sweep
     ],
 )
 def test_the_cells_of_a_multirun_are_those_that_hydra_composes(overrides, monkeypatch):
-    ours = sweep.compose_all(overrides, multirun=True)
+    ours = compose(overrides, multirun=True).configs
     assert len(ours) >= 4
-    monkeypatch.setattr(sweep, "_cells", lambda compose, batch, groups: [sweep._typed(compose(c)) for c in batch])
-    assert ours == sweep.compose_all(overrides, multirun=True)
+    monkeypatch.setattr(module, "_cells", lambda compose, batch, groups: [module._typed(compose(c)) for c in batch])
+    assert ours == compose(overrides, multirun=True).configs

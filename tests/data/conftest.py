@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from sla_ablate.config.schema import DataConfig
+from sla_ablate.data.config import DataConfig
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from sla_ablate.config.schema import DataConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.corpora import EMBEDDED, Document, corpus_name, read_documents, source_files
 from sla_ablate.errors import InputError
 

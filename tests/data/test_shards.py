@@ -203,7 +203,7 @@ def test_progress_is_a_few_plain_lines(corpus, lines):
 PREPARE = """
 import sys, time
 from pathlib import Path
-from sla_ablate.config.schema import DataConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
 path, cache, role, flags = sys.argv[1:]
 flags, config = Path(flags), DataConfig(path=path, vocab_size=280, validation_fraction=0.3, cache=cache)

@@ -8,10 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from sla_ablate.config.compose import parallel_runs
+from sla_ablate.config import machine
+from sla_ablate.config.machine import parallel_runs
+from sla_ablate.files import is_held
 from sla_ablate.launch import devices
 from sla_ablate.launch.devices import Device, borrow, visible_devices
-from sla_ablate.runs.record import is_held
 
 LISTING = """\
 GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)
@@ -25,10 +26,10 @@ GPU 2: NVIDIA H100 80GB HBM3 (UUID: GPU-2)
 @pytest.fixture(autouse=True)
 def _locks(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "LOCKS", tmp_path / "locks")
-    monkeypatch.delenv(devices.VARIABLE, raising=False)
-    devices._installed.cache_clear()
+    monkeypatch.delenv(machine.VARIABLE, raising=False)
+    machine._installed.cache_clear()
     yield
-    devices._installed.cache_clear()
+    machine._installed.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -41,69 +42,69 @@ def _locks(tmp_path, monkeypatch):
     ],
 )
 def test_the_users_choice_of_devices_is_respected(monkeypatch, variable, names):
-    monkeypatch.setenv(devices.VARIABLE, variable)
+    monkeypatch.setenv(machine.VARIABLE, variable)
     assert visible_devices("auto") == visible_devices("gpu") == names
     assert visible_devices("cpu") == []
 
 
 @pytest.mark.parametrize(("torch", "names"), [("2.13.0", ["GPU-0", "MIG-10", "MIG-11", "GPU-2"]), ("2.13.0+cpu", [])])
 def test_devices_are_found_where_torch_can_use_them(monkeypatch, tmp_path, torch, names):
-    monkeypatch.setattr(devices, "version", lambda name: torch)
+    monkeypatch.setattr(machine, "version", lambda name: torch)
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'END'\n{LISTING}END\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert visible_devices("auto") == names
-    devices._installed.cache_clear()
+    machine._installed.cache_clear()
     monkeypatch.setenv("PATH", "")
     assert visible_devices("auto") == []
 
 
 def test_there_is_a_run_for_every_gpu_or_as_many_as_the_cores_hold(monkeypatch):
-    monkeypatch.setenv(devices.VARIABLE, ",".join(map(str, range(99))))
+    monkeypatch.setenv(machine.VARIABLE, ",".join(map(str, range(99))))
     assert parallel_runs(4, 1, "auto") == 99
     assert parallel_runs(4, 8, "auto") == 12
     on_cores = parallel_runs(1, 1, "cpu")
     assert 1 <= on_cores < 99
-    monkeypatch.setenv(devices.VARIABLE, "")
+    monkeypatch.setenv(machine.VARIABLE, "")
     assert parallel_runs(1, 1, "auto") == on_cores
     assert parallel_runs(10**6, 1, "auto") == parallel_runs(1, 10**6, "auto") == 1
 
 
 def test_a_device_has_one_run_at_a_time(monkeypatch):
-    monkeypatch.setenv(devices.VARIABLE, "a,b")
+    monkeypatch.setenv(machine.VARIABLE, "a,b")
     asked = []
     with borrow("auto", 1, lambda: False) as first, borrow("gpu", 1, lambda: False) as second:
-        assert [d.environment for d in (first, second)] == [{devices.VARIABLE: "a"}, {devices.VARIABLE: "b"}]
+        assert [d.environment for d in (first, second)] == [{machine.VARIABLE: "a"}, {machine.VARIABLE: "b"}]
         with borrow("auto", 1, lambda: len(asked) > 2 or asked.append(1)) as third:
             assert third is None
             assert len(asked) == 3  # it waited
         with borrow("cpu", 1, lambda: False) as none:
             assert none == Device()
     with borrow("auto", 1, lambda: False) as again:
-        assert again.environment == {devices.VARIABLE: "a"}
+        assert again.environment == {machine.VARIABLE: "a"}
 
 
 def test_a_run_on_several_devices_has_all_or_none(monkeypatch):
-    monkeypatch.setenv(devices.VARIABLE, "a,b,c")
+    monkeypatch.setenv(machine.VARIABLE, "a,b,c")
     with borrow("auto", 2, lambda: False) as first:
-        assert first.environment == {devices.VARIABLE: "a,b"}
+        assert first.environment == {machine.VARIABLE: "a,b"}
         asked = []
         with borrow("auto", 2, lambda: len(asked) > 1 or asked.append(1)) as second:
             assert second is None
         with borrow("auto", 1, lambda: False) as third:  # which the second let go
-            assert third.environment == {devices.VARIABLE: "c"}
+            assert third.environment == {machine.VARIABLE: "c"}
     with borrow("auto", 9, lambda: False) as more_than_there_are:
-        assert more_than_there_are.environment == {devices.VARIABLE: "a,b,c"}
+        assert more_than_there_are.environment == {machine.VARIABLE: "a,b,c"}
 
 
 def test_a_single_device_is_left_to_be_shared(monkeypatch):
-    monkeypatch.setenv(devices.VARIABLE, "a")
+    monkeypatch.setenv(machine.VARIABLE, "a")
     with borrow("auto", 1, lambda: False) as first, borrow("auto", 1, lambda: False) as second:
         assert first == second == Device()
 
 
 def test_a_device_of_a_killed_process_is_free(monkeypatch):
-    monkeypatch.setenv(devices.VARIABLE, "a,b")
+    monkeypatch.setenv(machine.VARIABLE, "a,b")
     code = (
         "import sys, time; from pathlib import Path; from sla_ablate import devices\n"
         f"devices.LOCKS = Path({str(devices.LOCKS)!r})\n"

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sla_ablate.config import compose as sweep
+from sla_ablate.config import extras
+from sla_ablate.config.compose import data_root
 from sla_ablate.errors import InputError
+from sla_ablate.launch.plan import plan
 
 ODD_SEEDS_FAIL = "1 / 0 if record['seed'] else done()"
 RAY = [
@@ -25,25 +27,25 @@ SAVING = (
 )
 
 
-@pytest.mark.parametrize("group_and_choice", sweep.EXTRAS)
+@pytest.mark.parametrize("group_and_choice", extras.EXTRAS)
 def test_what_is_not_installed_is_told_in_one_line(monkeypatch, group_and_choice):
     group, choice = group_and_choice
-    distribution, extra = sweep.EXTRAS[group_and_choice]
+    distribution, extra = extras.EXTRAS[group_and_choice]
 
     def version(name):
         assert name == distribution
         raise PackageNotFoundError
 
-    monkeypatch.setattr(sweep, "version", version)
+    monkeypatch.setattr(extras, "version", version)
     for overrides in [f"{group}={choice}"], *([["experiment=tune"]] if choice == "optuna" else []):
         with pytest.raises(InputError) as error:
-            sweep.plan(overrides, multirun=True)
+            plan(overrides, multirun=True)
         assert str(error.value) == f"{group}={choice} needs {distribution}; run: pip install 'sla-ablate[{extra}]'"
 
 
 def test_every_launcher_of_ours_names_what_it_needs():
-    files = (sweep.data_root() / "conf" / "hydra").glob("*/*.yaml")
-    assert {(f"hydra/{path.parent.name}", path.stem) for path in files} <= set(sweep.EXTRAS)
+    files = (data_root() / "conf" / "hydra").glob("*/*.yaml")
+    assert {(f"hydra/{path.parent.name}", path.stem) for path in files} <= set(extras.EXTRAS)
 
 
 @pytest.mark.parametrize("launcher", [["hydra/launcher=slurm_local"], pytest.param(RAY, marks=pytest.mark.slow)])

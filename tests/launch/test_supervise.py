@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from sla_ablate.config.schema import ModelConfig, OptimConfig, RunConfig
+from sla_ablate.files import claim, is_held
 from sla_ablate.launch import supervise
 from sla_ablate.launch import sweep_signals as stop
 from sla_ablate.runs import ledger
-from sla_ablate.runs.record import claim, identify, is_held, read_record, run_folder
+from sla_ablate.runs.identity import identify, run_folder
+from sla_ablate.runs.record import read_record
 
 STUB = Path(__file__).parents[1] / "stub"
 

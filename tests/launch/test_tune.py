@@ -9,11 +9,11 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from sla_ablate.config import compose as sweep
-from sla_ablate.config.compose import _parse
+from sla_ablate.config.compose import _parse, compose
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.errors import InputError
-from sla_ablate.runs.record import read_record, run_folders
+from sla_ablate.runs.identity import run_folders
+from sla_ablate.runs.record import read_record
 
 OPTUNA = ["hydra/sweeper=optuna", "optim.lr=tag(log,interval(1e-3,1e-1))"]
 LOSS = "import math; c = record['config']; done(2 * (record['seed'] + abs(math.log10(c['optim']['lr']) + 2)))"
@@ -121,7 +121,7 @@ def test_an_impossible_search_is_refused_before_it_starts(sla, tmp_path, argumen
 
 def test_a_search_needs_a_space():
     with pytest.raises(InputError, match="has nothing to choose"):
-        sweep.compose_all(["hydra/sweeper=optuna", "seed=1"], multirun=True)
+        compose(["hydra/sweeper=optuna", "seed=1"], multirun=True)
 
 
 def test_an_impossible_cell_inside_the_space_is_a_trial_without_a_result(sla, tmp_path):
@@ -155,7 +155,7 @@ def test_hydras_sweeps_are_optunas_distributions():
 
 
 def test_the_example_searches_patterns_and_optimisation():
-    full, corners, space = sweep._compose(["experiment=tune"], multirun=False)
+    full, corners, space = compose(["experiment=tune"])
     assert space.chosen.keys() == {"pattern.distance", "optim.lr"}
     assert len(corners) == 4
     for corner in corners:

@@ -17,15 +17,9 @@ from sla_ablate.runs import ledger
 from sla_ablate.runs import status
 from sla_ablate.config.schema import ModelConfig, OptimConfig, RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.runs.record import (
-    claim,
-    identify,
-    read_config,
-    read_record,
-    read_summary,
-    run_folder,
-    write_record,
-)
+from sla_ablate.files import claim
+from sla_ablate.runs.identity import identify, run_folder
+from sla_ablate.runs.record import read_config, read_record, read_summary, write_record
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sla_ablate.config import extras
+from sla_ablate.config.extras import check_logger
 from sla_ablate.config.schema import LOGGERS, LoggerConfig, PatternConfig, RunConfig
 from sla_ablate.errors import InputError
 from sla_ablate.processes.signals import INTERRUPTED
-from sla_ablate.training import loggers
 from sla_ablate.training.callbacks.metrics import Metrics
-from sla_ablate.training.loggers import check, hyperparameters, opened
+from sla_ablate.training.loggers import hyperparameters, opened
 
 LOGGED = LOGGERS[1:]
 TINY = [
@@ -270,7 +271,7 @@ def test_a_sweep_that_is_interrupted_tells_a_logger_what_it_writes(sweep, logger
         assert with_logger == without
         *_, (last, _) = without["validation_loss"]
         assert last == 150
-        results = json.loads((run / "record.json").read_text())["results"]["validation"]
+        results = json.loads((run / "results.json").read_text())["validation"]
         nll, tokens, size = (sum(results[name]) for name in ("nll", "tokens", "bytes"))
         for name, value in {"perplexity": np.exp(nll / tokens), "bits_per_byte": np.log2(np.e) * nll / size}.items():
             assert points[f"validation_{name}"][-1] == (150, pytest.approx(value, rel=1e-6))
@@ -302,10 +303,10 @@ def test_a_logger_that_cannot_be_had_is_one_line_before_anything_starts(tmp_path
 )
 def test_a_logger_that_is_not_installed_is_one_line(logger, missing, monkeypatch):
     config = LoggerConfig(logger, mode="offline")
-    check(config)
+    check_logger(config)
     monkeypatch.setitem(sys.modules, missing, None)  # as if it were not there
     with pytest.raises(InputError) as told:
-        check(config)
+        check_logger(config)
     assert str(told.value) == f"logger={logger} needs {missing}; run: pip install 'sla-ablate[{logger}]'"
 
 
@@ -314,6 +315,6 @@ def test_a_folder_of_its_name_is_no_logger(tmp_path, monkeypatch):
     (tmp_path / "somelogger").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("")
-    monkeypatch.setitem(loggers._NEEDS, "wandb", ("somelogger",))
+    monkeypatch.setitem(extras._NEEDS, "wandb", ("somelogger",))
     with pytest.raises(InputError, match="needs somelogger"):
-        check(LoggerConfig("wandb", mode="offline"))
+        check_logger(LoggerConfig("wandb", mode="offline"))

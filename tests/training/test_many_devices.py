@@ -13,7 +13,8 @@ import pytest
 import torch
 from test_resume import Attempts, children, wait_until
 
-from sla_ablate.config.schema import DataConfig, ModelConfig, OptimConfig, PatternConfig, RunConfig, TrainerConfig
+from sla_ablate.config.schema import ModelConfig, OptimConfig, PatternConfig, RunConfig, TrainerConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.errors import InputError
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.runs.record import read_config

@@ -21,12 +21,14 @@ import pytest
 import torch
 import yaml
 
-from sla_ablate.config.schema import DataConfig, ModelConfig, OptimConfig, PatternConfig, RunConfig, TrainerConfig
+from sla_ablate.config.schema import ModelConfig, OptimConfig, PatternConfig, RunConfig, TrainerConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
-from sla_ablate.patterns.costs import disk_bytes
+from sla_ablate.launch.disk import disk_bytes
 from sla_ablate.processes.signals import INTERRUPTED
-from sla_ablate.runs.record import SCHEMA, write_record
+from sla_ablate.runs.identity import SCHEMA
+from sla_ablate.runs.record import write_record
 from sla_ablate.training import worker
 from sla_ablate.training.callbacks import validation
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, last_checkpoint

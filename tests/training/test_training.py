@@ -6,7 +6,8 @@ import lightning as L
 import pytest
 import torch
 
-from sla_ablate.config.schema import DataConfig, ModelConfig, OptimConfig, PatternConfig, RunConfig, TrainerConfig
+from sla_ablate.config.schema import ModelConfig, OptimConfig, PatternConfig, RunConfig, TrainerConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.training.evaluation import document_nll
 from sla_ablate.training.module import LanguageModel, adamw, build_model, learning_rate, training_loader

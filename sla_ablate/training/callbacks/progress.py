@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from sla_ablate.runs.ledger import duration
+from sla_ablate.text import duration
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.callbacks.usage import Usage
 from sla_ablate.training.ranks import mean

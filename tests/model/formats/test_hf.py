@@ -21,11 +21,13 @@ from random_models import model_of
 
 from sla_ablate import SkipPattern
 from sla_ablate.commands import main
-from sla_ablate.config.schema import DataConfig, RunConfig
+from sla_ablate.config.schema import RunConfig
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.corpora import read_documents
 from sla_ablate.data.shards import prepare, split_of
 from sla_ablate.data.tokenizers import END_OF_TEXT, BytePairTokenizer, ByteTokenizer
 from sla_ablate.errors import InputError
+from sla_ablate.runs.identity import SCHEMA
 from sla_ablate.runs.record import write_record
 from sla_ablate.training.evaluation import document_nll
 
@@ -332,7 +334,7 @@ def test_lm_evaluation_harness_agrees(name, dtype, corpus, shards, tmp_path, mon
 def finished_run(run, gpt, shards, corpus):
     gpt.save(run / "checkpoints")
     shards.tokenizer.save(run / "checkpoints" / "tokenizer.json")
-    write_record(run, {"schema": 1, "state": "done"})
+    write_record(run, {"schema": SCHEMA, "state": "done", "results": {}})
     (run / "config.yaml").write_text(yaml.safe_dump(asdict(RunConfig(data=corpus))))
     return run
 

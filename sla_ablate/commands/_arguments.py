@@ -1,0 +1,27 @@
+"""What the commands have in common in reading their arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from sla_ablate.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes options by their full names only and tells what is wrong in one line."""
+
+    def __init__(self, command: str, **options: Any) -> None:
+        super().__init__(prog=f"sla-ablate {command}", allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise an InputError instead of printing the usage."""
+        raise InputError(message)
+
+
+def reject_flags(arguments: Sequence[str], allowed: str) -> None:
+    """Raise an InputError that names the first option among the arguments, none of which a command knows."""
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise InputError(f"option {argument!r} is unknown; allowed: {allowed}")

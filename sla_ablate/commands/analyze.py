@@ -1,0 +1,36 @@
+"""Measure the heads of every done run, into two tables in SWEEP/analysis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sla_ablate.commands._arguments import Parser
+from sla_ablate.errors import InputError
+
+USAGE = "SWEEP [--tokens N] [--query-rows N] [--stride N] [--jobs N]"
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out the command; returns the exit code."""
+    parser = Parser("analyze")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
+    parser.add_argument("--tokens", type=int, default=8192, metavar="N", help="of the validation split (default: 8192)")
+    parser.add_argument(
+        "--query-rows",
+        type=int,
+        default=256,
+        metavar="N",
+        help="rows a window from which pairwise divergence is estimated; all, if there are no more (default: 256)",
+    )
+    parser.add_argument(
+        "--stride", type=int, metavar="N", help="also score the split in windows that overlap, N tokens apart"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, on one core each (default: all cores)")
+    options = parser.parse_args(arguments)
+    if options.jobs is not None and options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs} is not possible; choose 1 or more")
+    from analysis.analyze import Effort, analyze
+    from sla_ablate.config.machine import parallel_runs
+
+    effort = Effort(options.tokens, options.query_rows, options.stride)
+    return 0 if analyze(options.sweep, effort, options.jobs or parallel_runs(1, 1, "cpu")) else 1

@@ -1,0 +1,26 @@
+"""Write the model of a finished run as a Hugging Face folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sla_ablate.commands._arguments import Parser
+from sla_ablate.errors import InputError
+
+USAGE = "RUN OUT"
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out the command; returns the exit code."""
+    parser = Parser("export")
+    parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/demo/baseline-s0-1a2b3c4d")
+    parser.add_argument("out", type=Path, help="folder to write to")
+    options = parser.parse_args(arguments)
+    try:
+        from sla_ablate.runs.export import export
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed; run: pip install {error.name}") from None
+
+    export(options.run, options.out)
+    print(options.out)
+    return 0

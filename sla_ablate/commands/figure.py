@@ -1,0 +1,28 @@
+"""Draw a figure of an analyzed sweep, or all of them, as SVG, PDF and PNG."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sla_ablate.commands._arguments import Parser
+
+USAGE = "NAME SWEEP [--out DIR] [--run RUN]"
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out the command; returns the exit code."""
+    from analysis.figures import FIGURES, OF_RUNS, write_figures
+
+    questions = [f"  {name:<18}{str(draw.__doc__).splitlines()[0]}" for name, draw in FIGURES.items()]
+    parser = Parser(
+        "figure", epilog="\n".join(["figures:", *questions]), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="one of those below, or all")
+    parser.add_argument("sweep", type=Path, help="folder of an analyzed sweep, such as runs/demo")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/figures)")
+    parser.add_argument("--run", help=f"id or folder of the one run to show, of {', '.join(OF_RUNS)}")
+    options = parser.parse_args(arguments)
+    for path in write_figures(options.name, options.sweep, options.out, options.run):
+        print(path, flush=True)
+    return 0

@@ -1,0 +1,21 @@
+"""Write the tables (Markdown, CSV) and the figure of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sla_ablate.commands._arguments import Parser
+
+USAGE = "SWEEP [--out DIR]"
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out the command; returns the exit code."""
+    parser = Parser("report")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/report)")
+    options = parser.parse_args(arguments)
+    from analysis.report import write_report
+
+    print(write_report(options.sweep, options.out), end="")
+    return 0

@@ -1,0 +1,22 @@
+"""Carry out what is not done in a sweep: failed, interrupted and waiting runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sla_ablate.commands._arguments import Parser
+
+USAGE = "SWEEP"
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out the command; returns the exit code."""
+    parser = Parser("retry")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
+    parser.add_argument("overrides", nargs="*", help="Hydra's own: hydra/launcher=NAME, hydra.launcher.KEY=VALUE")
+    options = parser.parse_intermixed_args(arguments)
+    from sla_ablate.launch.launch import carry_out_all
+    from sla_ablate.launch.plan import stored_plan
+
+    plan = stored_plan(options.sweep, options.overrides)
+    return carry_out_all(plan.runs, plan.hydra)

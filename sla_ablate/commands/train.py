@@ -1,0 +1,66 @@
+"""Carry out one run, or with -m a Hydra multirun over comma-separated values."""
+
+from __future__ import annotations
+
+import re
+
+from sla_ablate.commands._arguments import Parser, reject_flags
+from sla_ablate.errors import InputError
+
+USAGE = "[-m] [--list] [--shard I/N] OVERRIDES…"
+TAKES_OVERRIDES = True
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out the command; returns the exit code."""
+    parser = Parser("train", add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--shard", default="1/1")
+    options, flags = parser.parse_known_intermixed_args(arguments)
+    if options.help:
+        return _train_help()
+    reject_flags(flags, "-m, --multirun, --list, --shard I/N, --help")
+    index, count = _shard(options.shard)
+    from sla_ablate.launch.plan import plan as make_plan
+
+    plan = make_plan(options.overrides, options.multirun)
+    if plan.space is not None:
+        if options.list or count > 1:
+            raise InputError(
+                "--list and --shard need runs that are known before; hydra/sweeper=optuna chooses them later"
+            )
+        from sla_ablate.launch.tune import tune
+
+        return tune(plan.space, plan.hydra)
+    runs = plan.runs[index - 1 :: count]
+    if options.list:
+        from sla_ablate.runs import ledger, status
+
+        print(status.table([ledger.cell(run.folder) for run in runs]))
+        return 0
+    from sla_ablate.launch.launch import carry_out_all
+
+    if plan.asked != len(plan.runs):
+        print(f"{plan.asked} asked for, ", end="")
+    return carry_out_all(runs, plan.hydra)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f"--shard {text} is no share; write I/N with I from 1 to N, such as 2/4")
+    return int(found[1]), int(found[2])
+
+
+def _train_help() -> int:
+    from sla_ablate.config.compose import describe
+
+    print("usage: sla-ablate train [-m] [--list] [--shard I/N] OVERRIDES…\n")
+    print("Without -m one run; with -m one for every combination of comma-separated values.")
+    print("--list shows the runs with their states and starts nothing.")
+    print("--shard I/N carries out every N-th run only, from the I-th on: for N machines with one folder.\n")
+    print(describe(), end="")
+    return 0

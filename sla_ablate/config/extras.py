@@ -1,0 +1,71 @@
+"""What a choice needs beside this package: other distributions, and a key for W&B."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from sla_ablate.config.schema import LoggerConfig
+from sla_ablate.errors import InputError
+
+EXTRAS = {
+    ("hydra/launcher", "local"): ("hydra-joblib-launcher", "joblib"),
+    ("hydra/launcher", "joblib"): ("hydra-joblib-launcher", "joblib"),
+    ("hydra/launcher", "slurm"): ("hydra-submitit-launcher", "slurm"),
+    ("hydra/launcher", "slurm_local"): ("hydra-submitit-launcher", "slurm"),
+    ("hydra/launcher", "ray"): ("ray", "ray"),
+    ("hydra/sweeper", "optuna"): ("optuna", "optuna"),
+}
+"""What a choice needs that may not be installed: its distribution, and the extra of this package that brings it."""
+
+_NEEDS = {
+    "none": (),
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+}
+
+
+def check_installed(group: str, choice: str) -> None:
+    """Make sure of what a launcher or sweeper needs beside this package.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if needed := EXTRAS.get((group, choice)):
+        distribution, extra = needed
+        try:
+            version(distribution)
+        except PackageNotFoundError:
+            raise InputError(f"{group}={choice} needs {distribution}; run: pip install 'sla-ablate[{extra}]'") from None
+
+
+def check_logger(config: LoggerConfig) -> None:
+    """Make sure that a logger can be opened, as far as that can be known before a run starts.
+
+    Raises:
+        InputError: something is not installed, or W&B has no key.
+    """
+    name = config.name
+    if missing := [module for module in _NEEDS[name] if not _installed(module)]:
+        raise InputError(f"logger={name} needs {', '.join(missing)}; run: pip install 'sla-ablate[{name}]'")
+    if name == "wandb" and config.mode == "online" and not _has_wandb_key():
+        raise InputError(
+            "logger=wandb finds no API key; run `wandb login`, set WANDB_API_KEY, or choose logger.mode=offline"
+        )
+
+
+def _installed(module: str) -> bool:
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None  # without: a folder of that name, such as W&B leaves behind
+
+
+@cache
+def _has_wandb_key() -> bool:
+    import wandb
+
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except wandb.errors.Error as error:  # a key, but none that could be one
+        raise InputError(f"logger=wandb: {' '.join(str(error).split())}") from None

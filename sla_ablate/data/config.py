@@ -1,0 +1,25 @@
+"""Which text a run reads and how it becomes tokens: the configuration of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class DataConfig:
+    """Which text a run reads and how it becomes tokens."""
+
+    path: str | None = None
+    """A .txt, .jsonl or .parquet file (plain, .gz, .xz, .zst), a folder or a glob; null: the embedded corpus."""
+    tokenizer: str = "bpe"
+    """`bpe` (byte-level, trained on the training split) or `bytes`."""
+    vocab_size: int = 4096
+    """Tokens of the BPE vocabulary, end of text included; raw bytes always have 257."""
+    validation_fraction: float = 0.1
+    """Expected share of documents in the validation split."""
+    text_field: str = "text"
+    """Field of a JSON line or Parquet column that holds the text."""
+    id_field: str = "id"
+    """Field or column that names a document; where absent, file name and row do."""
+    cache: str = "~/.cache/sla-ablate"
+    """Folder of the prepared token shards."""

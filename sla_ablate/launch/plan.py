@@ -1,0 +1,131 @@
+"""From a command line's overrides to checked runs, each with the folder that it belongs into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sla_ablate.config.compose import compose, compose_cell
+from sla_ablate.config.extras import check_logger
+from sla_ablate.config.schema import RunConfig
+from sla_ablate.config.search_space import SearchSpace
+from sla_ablate.data.shards import TokenShards, prepare
+from sla_ablate.errors import InputError
+from sla_ablate.runs.identity import identify, run_folder, run_folders
+from sla_ablate.runs.ledger import check_folder
+from sla_ablate.runs.record import read_config, read_summary
+
+
+@dataclass(frozen=True)
+class Run:
+    """One checked run."""
+
+    config: RunConfig
+    data_digest: str
+    vocab_size: int
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return run_folder(self.config, identify(self.config, self.data_digest))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for."""
+
+    runs: list[Run]
+    """Different runs, each once."""
+    asked: int
+    """Runs asked for; more than there are where a pattern ignores an option that was swept."""
+    hydra: DictConfig
+    """Composed for the whole: how runs are launched."""
+    space: SearchSpace | None = None
+    """Where Optuna chooses the runs: from what. `runs` are then its corners."""
+
+
+def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
+    """Compose and check every run that the overrides ask for, and prepare its data; starts nothing.
+
+    Raises:
+        InputError: some override or value cannot be used; one line a fault.
+    """
+    hydra, configs, space = compose(overrides, multirun)
+    runs = {run.folder: run for run in _checked(configs)}
+    return Plan(list(runs.values()), len(configs), hydra, space)
+
+
+def check_cell(overrides: Sequence[str]) -> Run:
+    """Compose and check one run of a multirun.
+
+    Raises:
+        InputError: it is not possible.
+    """
+    (run,) = _checked([compose_cell(overrides)])
+    return run
+
+
+def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
+    """The runs of a sweep as their folders hold them, to be launched as Hydra's own overrides say.
+
+    Raises:
+        InputError: a folder does not hold what its name says, or an override is none of Hydra's.
+    """
+    folders = run_folders(sweep.absolute())
+    configs = [read_config(folder) for folder in folders]
+    for config, folder in zip(configs, folders, strict=True):
+        config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
+    runs = _checked(configs)
+    for override in overrides:
+        if not override.startswith("hydra"):
+            raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
+    for folder, run in zip(folders, runs, strict=True):
+        if record := read_summary(folder):
+            check_folder(folder, record, identify(run.config, run.data_digest), run.data_digest)
+    hydra = compose(overrides).hydra
+    hydra.output, hydra.sweep = configs[0].output, configs[0].sweep
+    hydra.trainer.threads = max(run.config.trainer.threads for run in runs)
+    hydra.trainer.devices = max(run.config.trainer.devices for run in runs)
+    hydra.trainer.accelerator = configs[0].trainer.accelerator
+    return Plan(runs, len(runs), hydra)
+
+
+def _checked(configs: Sequence[RunConfig]) -> list[Run]:
+    faults: dict[str, None] = {}
+    for config in configs:
+        try:
+            config.check()
+            check_logger(config.logger)
+        except InputError as error:
+            faults[str(error)] = None
+    _raise(faults)
+    shards: dict[str, TokenShards] = {}
+    for config in configs:
+        key = repr(config.data)
+        if key not in shards:
+            shards[key] = prepare(config.data)
+        try:
+            _check_block_size(config, shards[key])
+        except InputError as error:
+            faults[str(error)] = None
+    _raise(faults)
+    data = [shards[repr(config.data)] for config in configs]
+    return [Run(c, d.digest, d.tokenizer.vocab_size) for c, d in zip(configs, data, strict=True)]
+
+
+def _raise(faults: dict[str, None]) -> None:
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+def _check_block_size(config: RunConfig, shards: TokenShards) -> None:
+    tokens, block_size = len(shards.train), config.model.block_size
+    if block_size >= tokens:
+        raise InputError(
+            f"model.block_size={block_size} is longer than the training split of {tokens} tokens; "
+            f"choose at most {tokens - 1}"
+        )

@@ -1,0 +1,17 @@
+"""Words for sizes, times and numbers of things."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds; empty for None."""
+    if seconds is None:
+        return ""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+def size(number: float) -> str:
+    """Bytes in MB or GB, of 10^6 and 10^9."""
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
