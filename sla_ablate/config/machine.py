@@ -8,6 +8,7 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 from itertools import takewhile
+from pathlib import Path
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -45,3 +46,36 @@ def parallel_runs(threads: int, devices: int, accelerator: str) -> int:
         return max(1, len(gpus) // devices)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // (threads * devices))
+
+
+def natural_precision(accelerator: str, on_other_machines: bool = False) -> str:
+    """What `trainer.precision=auto` means: `bf16` where the processor multiplies bfloat16 natively, else `fp32`.
+
+    Args:
+        accelerator: the run's: `auto`, `cpu` or `gpu`.
+        on_other_machines: runs are sent to machines with GPUs, such as Slurm's, of which nothing is known here; theirs
+            are taken to be of NVIDIA's Ampere generation or later.
+    """
+    if accelerator == "gpu" or (accelerator == "auto" and (on_other_machines or visible_devices(accelerator))):
+        capabilities = _compute_capabilities()
+        return "bf16" if min(capabilities, default=8.0) >= 8 else "fp32"
+    return "bf16" if {"avx512_bf16", "amx_tile"} & _cpu_flags() else "fp32"
+
+
+@cache
+def _compute_capabilities() -> list[float]:
+    """The CUDA compute capabilities of this machine's GPUs."""
+    try:
+        query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+        listing = subprocess.run(query, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return []
+    return [float(line) for line in listing.split() if re.fullmatch(r"\d+\.\d+", line)]
+
+
+@cache
+def _cpu_flags() -> set[str]:
+    """The processor's instruction sets by Linux's names; none known elsewhere."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return set(next((line.split(":")[1].split() for line in lines if line.startswith("flags")), []))

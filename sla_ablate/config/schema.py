@@ -103,7 +103,8 @@ class TrainerConfig:
     strategy: str = "ddp"
     """Of several devices: `ddp`, each holds the whole model, or `fsdp`, each a share of it."""
     precision: str = "auto"
-    """Of training: `auto` (bf16 where the processor has the instructions), `bf16` (autocast) or `fp32`."""
+    """Precision of training: `bf16` (autocast), `fp32`, or `auto`: bf16 where the processor has the instructions, as
+    settled where the run is planned and kept from then on."""
     threads: int = 1
     """CPU threads of one run, on each of its devices."""
     workers: int = 0
@@ -119,7 +120,9 @@ class TrainerConfig:
     keep_best: bool = False
     """Also keep the model of the lowest validation loss, in `checkpoints/best`."""
     compile: bool = False
-    """torch.compile the network; worth it on a GPU."""
+    """Compile the layers with torch.compile; worth it on a GPU."""
+    checkpoint_activations: bool = False
+    """Keep only what goes into each layer and compute the rest again in the backward pass: less memory, more time."""
 
 
 @dataclass

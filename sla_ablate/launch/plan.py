@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from sla_ablate.config.compose import compose, compose_cell
 from sla_ablate.config.extras import check_logger
+from sla_ablate.config.machine import natural_precision
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.data.shards import TokenShards, prepare
@@ -55,17 +56,17 @@ def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
         InputError: some override or value cannot be used; one line a fault.
     """
     hydra, configs, space = compose(overrides, multirun)
-    runs = {run.folder: run for run in _checked(configs)}
+    runs = {run.folder: run for run in _checked(configs, hydra)}
     return Plan(list(runs.values()), len(configs), hydra, space)
 
 
-def check_cell(overrides: Sequence[str]) -> Run:
-    """Compose and check one run of a multirun.
+def check_cell(overrides: Sequence[str], hydra: DictConfig) -> Run:
+    """Compose and check one run of a multirun that is launched as `hydra` says.
 
     Raises:
         InputError: it is not possible.
     """
-    (run,) = _checked([compose_cell(overrides)])
+    (run,) = _checked([compose_cell(overrides)], hydra)
     return run
 
 
@@ -79,14 +80,14 @@ def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
     configs = [read_config(folder) for folder in folders]
     for config, folder in zip(configs, folders, strict=True):
         config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
-    runs = _checked(configs)
     for override in overrides:
         if not override.startswith("hydra"):
             raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
+    hydra = compose(overrides).hydra
+    runs = _checked(configs, hydra)
     for folder, run in zip(folders, runs, strict=True):
         if record := read_summary(folder):
             check_folder(folder, record, identify(run.config, run.data_digest), run.data_digest)
-    hydra = compose(overrides).hydra
     hydra.output, hydra.sweep = configs[0].output, configs[0].sweep
     hydra.trainer.threads = max(run.config.trainer.threads for run in runs)
     hydra.trainer.devices = max(run.config.trainer.devices for run in runs)
@@ -94,9 +95,12 @@ def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
     return Plan(runs, len(runs), hydra)
 
 
-def _checked(configs: Sequence[RunConfig]) -> list[Run]:
+def _checked(configs: Sequence[RunConfig], hydra: DictConfig) -> list[Run]:
+    on_other_machines = hydra.hydra.launcher._target_.endswith("SlurmLauncher")
     faults: dict[str, None] = {}
     for config in configs:
+        if config.trainer.precision == "auto":
+            config.trainer.precision = natural_precision(config.trainer.accelerator, on_other_machines)
         try:
             config.check()
             check_logger(config.logger)

@@ -40,7 +40,7 @@ def tune(space: SearchSpace, hydra: DictConfig) -> int:
         trials = [study.ask(space.chosen) for _ in range(min(ahead, sweeper.n_jobs))]
         for trial in trials:
             try:
-                runs[trial.number] = check_cell(space.cell(trial.params))
+                runs[trial.number] = check_cell(space.cell(trial.params), hydra)
             except InputError as error:  # of the inside of the space; its corners were checked
                 print(f"trial {trial.number}: {error}", flush=True)
         proposed = {run.folder: run for trial in trials if (run := runs.get(trial.number))}

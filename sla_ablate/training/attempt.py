@@ -24,8 +24,9 @@ from sla_ablate.training.callbacks.progress import Progress
 from sla_ablate.training.callbacks.random_state import RandomState
 from sla_ablate.training.callbacks.usage import Usage
 from sla_ablate.training.callbacks.validation import Validation
+from sla_ablate.training.compilation import compile_blocks
 from sla_ablate.training.loggers import RunLogger, opened
-from sla_ablate.training.machine import device_type, environment, keep_freed_memory, resolve
+from sla_ablate.training.machine import PRECISIONS, device_type, environment, keep_freed_memory
 from sla_ablate.training.module import LanguageModel, build_model, training_loader
 from sla_ablate.training.ranks import Rank, ranks
 from sla_ablate.training.strategies import Ranks, strategy, whole
@@ -72,7 +73,7 @@ def _attempt(
     model = build_model(config, shards.tokenizer.vocab_size)
     device = device_type(t)
     rank.connect(device)
-    trained_in = resolve(t.precision, device)
+    trained_in = PRECISIONS[t.precision]
 
     checkpoints = folder / CHECKPOINT
     checkpoint, step = last_checkpoint(checkpoints)
@@ -116,8 +117,11 @@ def _attempt(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    model.checkpoint_activations = t.checkpoint_activations
+    if t.compile:
+        compile_blocks(model, say)
     with interruption.training():
-        language_model = LanguageModel(model, config.optim, t.compile)
+        language_model = LanguageModel(model, config.optim)
         trainer.fit(language_model, training_loader(config, shards, step, rank.number), ckpt_path=checkpoint)
     if interruption.requested:
         raise SystemExit(INTERRUPTED)

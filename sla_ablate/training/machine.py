@@ -15,6 +15,8 @@ from sla_ablate.config.schema import RunConfig, TrainerConfig
 from sla_ablate.errors import InputError
 
 Precision = Literal["bf16-mixed", "32-true"]
+PRECISIONS: dict[str, Precision] = {"bf16": "bf16-mixed", "fp32": "32-true"}
+"""Lightning's names; `auto` was settled when the run was planned."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _NEVER = 2**31 - 1
@@ -66,25 +68,6 @@ def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def resolve(requested: str, device: str) -> Precision:
-    """Lightning's name for `auto`, `bf16` or `fp32` on a device type (`cpu`, `cuda`, `mps`).
-
-    `auto` is bfloat16 autocast where the processor multiplies bfloat16 natively, float32 elsewhere.
-    """
-    if requested == "auto":
-        requested = "bf16" if has_bfloat16(device) else "fp32"
-    return "bf16-mixed" if requested == "bf16" else "32-true"
-
-
-def has_bfloat16(device: str) -> bool:
-    """Whether the device has bfloat16 matrix instructions, not only an emulation."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
 
 
 def keep_freed_memory() -> None:

@@ -22,12 +22,10 @@ from sla_ablate.processes.signals import in_data_worker
 class LanguageModel(L.LightningModule):
     """Trains a GPT, whatever its pattern, on batches of tokens [B, T + 1]."""
 
-    def __init__(self, model: GPT, optim: OptimConfig, compile: bool = False) -> None:
+    def __init__(self, model: GPT, optim: OptimConfig) -> None:
         super().__init__()
         self.model = model
         self.optim = optim
-        if compile:
-            model.compile()  # in place: the names in a checkpoint are the same, compiled or not
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Mean cross-entropy of one micro-batch, nats per token."""

@@ -1,0 +1,56 @@
+"""A finished run as a Hugging Face folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import CONFIG_NAME
+
+from sla_ablate.data.tokenizers import END_OF_TEXT, Tokenizer
+from sla_ablate.errors import InputError
+from sla_ablate.model.formats.hf import SLAForCausalLM
+from sla_ablate.runs.trained import load_run
+
+
+def fast_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """The same tokenizer as transformers has them.
+
+    End of text begins and ends documents and pads them; encoding adds it nowhere, and reads "<|endoftext|>" in a
+    text as text.
+    """
+    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend,
+        clean_up_tokenization_spaces=False,
+        split_special_tokens=True,
+        model_input_names=["input_ids", "attention_mask"],
+        **special,
+    )
+
+
+def export(run: Path, out: Path) -> None:
+    """Write the model and tokenizer of a finished run to a Hugging Face folder.
+
+    `AutoModelForCausalLM.from_pretrained` reads it once this module is imported. Tools that import nothing of ours
+    must be told `trust_remote_code`. Neither reads a folder without config.json, which is put there last.
+
+    Raises:
+        InputError: the folder is no finished run's, or `out` cannot be made.
+    """
+    gpt, tokenizer = load_run(run)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be made: {error.strerror}") from None
+    model = SLAForCausalLM.from_gpt(gpt)
+    for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(model.generation_config, token, tokenizer.end_of_text)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".") as temporary:
+        unfinished = Path(temporary)
+        model.save_pretrained(unfinished)
+        fast_tokenizer(tokenizer).save_pretrained(unfinished)
+        (out / CONFIG_NAME).unlink(missing_ok=True)  # of an export that this one replaces
+        for file in sorted(unfinished.iterdir(), key=lambda file: file.name == CONFIG_NAME):
+            file.replace(out / file.name)

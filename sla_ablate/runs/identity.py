@@ -1,0 +1,71 @@
+"""What identifies a run: hashes of what determines its result, and the folder that is named after them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sla_ablate.config.schema import RunConfig
+from sla_ablate.errors import InputError
+
+SCHEMA = 2
+"""A part of every run id: raised when the same configuration would give other results."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Hashes of what determines a run's result; never of paths, devices or logging."""
+
+    run_id: str
+    """Readable slug and hash of everything."""
+    pairing: str
+    """Of everything but the pattern: runs that share it are a pair."""
+    setting: str
+    """Of everything but the pattern and the seed: runs that share it stand in one table."""
+
+
+def run_folder(config: RunConfig, identity: Identity) -> Path:
+    """Where a run's files are."""
+    return Path(config.output) / config.sweep / identity.run_id
+
+
+def run_folders(sweep: Path) -> list[Path]:
+    """The run folders of a sweep, by run id.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = sorted(path.parent for path in sweep.glob("*/record.json"))
+    if not found:
+        near = sorted(path.name for path in sweep.parent.glob("*") if path.is_dir() and path != sweep)
+        hint = f"; beside it there are: {', '.join(near)}" if near else ""
+        raise InputError(f"{sweep} holds no runs{hint}")
+    return found
+
+
+def identify(config: RunConfig, data_digest: str) -> Identity:
+    """The identity of a run on data with this digest (`TokenShards.digest`)."""
+    pattern = config.skip_pattern()
+    optim = asdict(config.optim)
+    del optim["micro_batches"]  # which change the order of a sum, as the number of devices does
+    setting = {
+        "schema": SCHEMA,
+        "data": data_digest,
+        "model": asdict(config.model),
+        "optim": optim,
+        "precision": config.trainer.precision,
+    }
+    tables = [pattern.key_source.tolist(), pattern.value_source.tolist()]
+    digest = _digest([setting, config.seed, tables])
+    return Identity(
+        run_id=f"{config.pattern_slug()}-s{config.seed}-{digest[:8]}",
+        pairing=_digest([setting, config.seed]),
+        setting=_digest([setting]),
+    )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

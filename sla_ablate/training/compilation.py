@@ -1,0 +1,53 @@
+"""Compiling the layers of a model, and what a killed compilation left behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch._dynamo
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+from sla_ablate.model.transformer import Transformer
+
+_SETTLED_SECONDS = 5.0
+"""A library that nobody has written to for so long is not being written."""
+
+
+def compile_blocks(model: Transformer, say: Callable[[str], None]) -> None:
+    """Compile each layer in place; layers that are alike share one compilation.
+
+    The names in a checkpoint are the same, compiled or not. What compiled code cannot be loaded, because a compilation
+    of this or an earlier run was killed while it was written, is removed and compiled afresh.
+
+    Args:
+        model: the model.
+        say: shows a line to people.
+    """
+    if broken := _truncated_libraries(Path(cache_dir())):
+        for path in broken:
+            path.unlink(missing_ok=True)
+        say(f"{len(broken)} compiled file(s) in {cache_dir()} were cut off by a kill; removed and compiled afresh")
+    # A kind of layer is a compilation of one and the same code, of which torch allows 8 by default.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * model.config.n_layer)
+    for block in model.blocks:
+        block.compile()
+
+
+def _truncated_libraries(folder: Path) -> list[Path]:
+    broken = [path for path in folder.rglob("*.so") if _is_truncated(path)]
+    while any(time.time() - path.stat().st_mtime < _SETTLED_SECONDS for path in broken if path.exists()):
+        time.sleep(0.2)  # another process may be writing it
+    return [path for path in broken if path.exists() and _is_truncated(path)]
+
+
+def _is_truncated(path: Path) -> bool:
+    """Tell whether an ELF file lacks its end, where its table of sections is (ELF specification 1.2, figure 1-3)."""
+    with path.open("rb") as file:
+        header = file.read(64)
+    if len(header) < 64 or not header.startswith(b"\x7fELF"):
+        return True
+    start = int.from_bytes(header[40:48], "little")
+    size, count = (int.from_bytes(header[at : at + 2], "little") for at in (58, 60))
+    return path.stat().st_size < start + size * count
