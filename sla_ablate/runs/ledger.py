@@ -15,10 +15,10 @@ from typing import Any
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.text import duration
 from sla_ablate.files import claim, is_held
-from sla_ablate.runs.identity import Identity, SCHEMA, identify, run_folder
+from sla_ablate.runs.identity import SCHEMA, Identity, identify, run_folder
 from sla_ablate.runs.record import Record, read_config, read_summary, write_config, write_record
+from sla_ablate.text import duration
 
 STATES = ("done", "running", "waiting", "interrupted", "failed")
 _TAIL_BYTES = 4096

@@ -64,7 +64,7 @@ def read_record(run: Path) -> Record | None:
         try:
             record["results"] = _read_json(run / _RESULTS)
         except FileNotFoundError:
-            raise InputError(f"{run} lacks {_RESULTS}, which a done run has; delete the folder to have it again") from None
+            raise InputError(f"{run} is done but has no {_RESULTS}; delete the folder to have the run again") from None
     return record
 
 

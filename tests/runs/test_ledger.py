@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sla_ablate.launch import launch
-from sla_ablate.runs import ledger
-from sla_ablate.runs import status
 from sla_ablate.config.schema import ModelConfig, OptimConfig, RunConfig
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim
+from sla_ablate.launch import launch
+from sla_ablate.runs import ledger, status
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.record import read_config, read_record, read_summary, write_record
 
