@@ -21,6 +21,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from sla_ablate.runs.record import read_records
+
 FAULTS = Path(__file__).parents[1] / "tests" / "faults"
 NAMES = ("exception", "exit", "segfault", "killed", "memory", "hang", "full")
 STOPS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
@@ -120,8 +122,7 @@ def disturbed(folder: Path, overrides: list[str], faults: dict[str, str], stops:
 
 
 def records(sweep: Path) -> dict[str, dict[str, Any]]:
-    found = (json.loads(path.read_text()) for path in sweep.glob("*/record.json"))
-    return {record["run_id"]: record for record in found}
+    return {record["run_id"]: record for record in read_records(sweep)}
 
 
 def report(folder: Path, sweep: str) -> str:

@@ -25,6 +25,8 @@ from typing import Any
 
 import torch
 
+from sla_ablate.runs.record import read_record
+
 # What a run that is to be disturbed needs; the rest is the default of `sla-ablate train`.
 OVERRIDES = [
     "model.dropout=0.1", "optim.batch_size=4", "optim.micro_batches=2", "trainer.workers=2", "trainer.log_every=7",
@@ -55,7 +57,8 @@ class Command:
     def outcome(self) -> dict[str, Any]:
         """Everything that must not depend on the kills."""
         run = self.run()
-        record = json.loads((run / "record.json").read_text())
+        record = read_record(run)
+        assert record is not None
         (checkpoint,) = (run / "checkpoints").glob("*.ckpt")
         state = torch.load(checkpoint, weights_only=True)
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

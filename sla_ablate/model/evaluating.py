@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -15,9 +15,12 @@ def evaluating(model: Transformer) -> Iterator[None]:
     """Evaluation mode, in the precision of the weights; afterwards the model is as it was."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    try:
-        with torch.autocast(model.device.type, enabled=False):
+    with ExitStack() as settings:
+        settings.enter_context(torch.autocast(model.device.type, enabled=False))
+        if model.is_compiled:  # lest each length of a window be a compilation
+            settings.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
             yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+        finally:
+            for module, training in modes.items():
+                module.training = training

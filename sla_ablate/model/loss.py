@@ -18,8 +18,8 @@ from sla_ablate.model.cpu.linear import multiply, multiply_transposed
 
 IGNORE = -100
 """Targets that count for nothing: padding."""
-BLOCK = 512
-"""Tokens whose logits exist at one time."""
+BLOCK = {"cpu": 512, "cuda": 4096}
+"""Tokens whose logits exist at one time: few stay in a processor's cache, many keep a GPU busy."""
 
 
 def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -34,7 +34,8 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         [N] in nats, float32 (float64 for float64 hidden states); 0 where ignored.
     """
     with torch.no_grad():
-        blocks = zip(hidden.split(BLOCK), targets.split(BLOCK), strict=True)
+        size = _block_size(hidden)
+        blocks = zip(hidden.split(size), targets.split(size), strict=True)
         return torch.cat([F.nll_loss(_log_probabilities(h, weight), t, reduction="none") for h, t in blocks])
 
 
@@ -54,6 +55,10 @@ def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor, label_smoothing: f
     return loss
 
 
+def _block_size(hidden: Tensor) -> int:
+    return BLOCK.get(hidden.device.type, BLOCK["cpu"])
+
+
 def _log_probabilities(hidden: Tensor, weight: Tensor) -> Tensor:
     """[N, V], at least float32."""
     logits = multiply(hidden, weight)
@@ -71,9 +76,10 @@ class _MeanNLL(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
         vocab_size = len(weight)
-        for i in range(0, len(hidden), BLOCK):
-            h, keep = hidden[i : i + BLOCK], scored[i : i + BLOCK, None]
-            target = targets[i : i + BLOCK, None].clamp(min=0)
+        size = _block_size(hidden)
+        for i in range(0, len(hidden), size):
+            h, keep = hidden[i : i + size], scored[i : i + size, None]
+            target = targets[i : i + size, None].clamp(min=0)
             logits = multiply(h, weight)
             p = logits.softmax(-1, dtype=wide)
             # log Σ exp: the largest probability is exp(0) / Σ exp(logit - max), at least 1 / V, so no underflow.
@@ -90,7 +96,7 @@ class _MeanNLL(torch.autograd.Function):
             if smoothing:
                 grad -= smoothing / vocab_size
             if grad_hidden is not None:
-                grad_hidden[i : i + BLOCK] = multiply(grad, weight.T) * keep
+                grad_hidden[i : i + size] = multiply(grad, weight.T) * keep
             if grad_weight is not None:
                 grad_weight += multiply_transposed(grad, h * keep)
         ctx.save_for_backward(grad_hidden, grad_weight)

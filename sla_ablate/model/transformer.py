@@ -166,6 +166,8 @@ class Transformer(nn.Module):
         """The last layer that keeps some of its keys or values."""
         self.checkpoint_activations = False
         """Whether a training step keeps only what goes into each layer, and computes the rest again backwards."""
+        self.is_compiled = False
+        """Whether its layers are compiled, for training; they are evaluated as they are."""
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         if config.positions == "learned":
             self.wpe = nn.Embedding(config.block_size, config.n_embd)

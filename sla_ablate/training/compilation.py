@@ -33,6 +33,7 @@ def compile_blocks(model: Transformer, say: Callable[[str], None]) -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * model.config.n_layer)
     for block in model.blocks:
         block.compile()
+    model.is_compiled = True
 
 
 def _truncated_libraries(folder: Path) -> list[Path]:

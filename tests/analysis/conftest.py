@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sla_ablate.runs.record import write_record
+
 IS_SKIP = {"baseline": [[False, False], [False, False]], "skip": [[False, False], [True, False]]}
 
 
@@ -91,7 +93,7 @@ def analyzed(tmp_path_factory):
             record = make_record(pattern, seed, rng.uniform(2, 3))
             run = folder / record["run_id"]
             run.mkdir(parents=True)
-            (run / "record.json").write_text(json.dumps(record))
+            write_record(run, record)
             lines = [{"step": step, "loss": rng.uniform(2, 3)} for step in (1, 2, 3)] + [
                 {"step": 3, "validation_loss": 2}
             ]

@@ -1,6 +1,5 @@
 """The table of diversity beside its values taken from `heads.parquet` by hand."""
 
-import json
 import shutil
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy import stats
 from analysis.diversity_table import ALL, MEASURES, diversity_table, render_markdown
 from analysis.figures import open_sweep
 from analysis.report import write_report
+from sla_ablate.runs.record import write_record
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_runs_that_were_not_measured_are_named_and_the_others_told(analyzed, tmp
     folder = shutil.copytree(analyzed, tmp_path / "sweep")
     new = record("skip", 7)
     (folder / new["run_id"]).mkdir()
-    (folder / new["run_id"] / "record.json").write_text(json.dumps(new))
+    write_record(folder / new["run_id"], new)
     write_report(folder)
     text = (folder / "report" / "diversity.md").read_text()
     assert "(n = 3)" in text

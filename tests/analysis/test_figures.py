@@ -26,7 +26,7 @@ from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
 from sla_ablate.runs.identity import identify
-from sla_ablate.runs.record import write_config, write_record
+from sla_ablate.runs.record import read_record, write_config, write_record
 
 FROM_TABLES = [name for name in FIGURES if name not in ("head_map", "attention_grid")]
 
@@ -42,7 +42,7 @@ def with_models(analyzed, small_corpus, tmp_path_factory):
     """The analyzed sweep with a model in each run."""
     folder = shutil.copytree(analyzed, tmp_path_factory.mktemp("models") / "sweep")
     for path in folder.glob("*/record.json"):
-        record = json.loads(path.read_text())
+        record = read_record(path.parent)
         model = GPT(GPTConfig(2, 2, 8, 40, 257), SkipPattern.from_tables(record["pattern"]["key_source"]))
         model.save(path.parent / "checkpoints")
         config = RunConfig()
@@ -378,7 +378,7 @@ def test_a_run_that_came_after_the_analysis_is_told(analyzed, tmp_path, record):
     folder = shutil.copytree(analyzed, tmp_path / "sweep")
     new = record("skip", 7)
     (folder / new["run_id"]).mkdir()
-    (folder / new["run_id"] / "record.json").write_text(json.dumps(new))
+    write_record(folder / new["run_id"], new)
     with pytest.raises(InputError, match="not analyzed, so in no figure of heads: skip-s7-s1; run: sla-ablate analyze"):
         list(write_figures("entropy", folder))
     assert (folder / "figures" / "entropy.svg").exists()
@@ -390,7 +390,7 @@ def test_settings_have_a_file_each(tmp_path, record, monkeypatch):
         for pattern in (BASELINE, "skip"):
             one = record(pattern, setting=setting)
             (tmp_path / one["run_id"]).mkdir()
-            (tmp_path / one["run_id"] / "record.json").write_text(json.dumps(one))
+            write_record(tmp_path / one["run_id"], one)
     names = [path.name for path in write_figures("differences", tmp_path)]
     assert names == ["differences-s1.svg", "differences-s2.svg"]
 

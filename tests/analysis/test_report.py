@@ -1,9 +1,8 @@
-import json
-
 import pytest
 
 from analysis.report import report_files, write_report
 from sla_ablate.errors import InputError
+from sla_ablate.runs.record import write_record
 
 FIGURES = {"differences.svg", "differences.png"}
 TABLES = {"table.md", "table.csv", "runs.csv"}
@@ -39,7 +38,7 @@ def test_write_report(tmp_path, sweep, out):
     for record in sweep:
         run = folder / record["run_id"]
         run.mkdir(parents=True)
-        (run / "record.json").write_text(json.dumps(record))
+        write_record(run, record)
     text = write_report(folder, out and tmp_path / out)
     written = tmp_path / out if out else folder / "report"
     assert {path.name for path in written.iterdir()} == TABLES | FIGURES

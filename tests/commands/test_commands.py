@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from sla_ablate import commands
+from sla_ablate.runs.record import read_records
 
 TINY = [
     "model.n_layer=3", "model.n_head=2", "model.n_embd=16", "model.block_size=16", "data.tokenizer=bytes",
@@ -37,7 +38,7 @@ def sla(tmp_path, small_corpus):
 
 
 def records(sweep: Path) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted(sweep.glob("*/record.json"))]
+    return read_records(sweep)
 
 
 @pytest.mark.parametrize(

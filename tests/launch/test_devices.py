@@ -106,7 +106,7 @@ def test_a_single_device_is_left_to_be_shared(monkeypatch):
 def test_a_device_of_a_killed_process_is_free(monkeypatch):
     monkeypatch.setenv(machine.VARIABLE, "a,b")
     code = (
-        "import sys, time; from pathlib import Path; from sla_ablate import devices\n"
+        "import sys, time; from pathlib import Path; from sla_ablate.launch import devices\n"
         f"devices.LOCKS = Path({str(devices.LOCKS)!r})\n"
         "with devices.borrow('auto', 1, lambda: False): print('up', flush=True); time.sleep(60)"
     )

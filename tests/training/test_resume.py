@@ -28,7 +28,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.launch.disk import disk_bytes
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.runs.identity import SCHEMA
-from sla_ablate.runs.record import write_record
+from sla_ablate.runs.record import read_record, write_record
 from sla_ablate.training import worker
 from sla_ablate.training.callbacks import validation
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, last_checkpoint
@@ -88,7 +88,7 @@ class Attempts:
         wait_until(lambda: self.step() >= step)
 
     def record(self) -> dict:
-        return json.loads((self.folder / "record.json").read_text())
+        return read_record(self.folder)
 
     def said(self) -> list[str]:
         return self.log.read_text().splitlines()
