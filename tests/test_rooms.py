@@ -94,7 +94,7 @@ def test_only_what_everyone_needs_is_at_the_top():
 
 def test_who_knows_hydra_and_lightning():
     """The inside of Hydra is one module's, and Lightning is training's alone."""
-    hydra, inside_hydra, lightning = set(), set(), set()
+    hydra, inside_hydra, lightning, inside_lightning = set(), set(), set(), set()
     for name, tree in MODULES.items():
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -103,6 +103,10 @@ def test_who_knows_hydra_and_lightning():
                 hydra |= {room(name)} if imported.split(".")[0] == "hydra" else set()
                 inside_hydra |= {name} if imported.startswith("hydra._internal") else set()
                 lightning |= {room(name)} if imported.split(".")[0] == "lightning" else set()
+                inside_lightning |= (
+                    {name} if imported.startswith(("lightning.fabric", "lightning_utilities")) else set()
+                )
     assert hydra == {"config", "launch"}
     assert inside_hydra == {"sla_ablate.config.hydra_internals"}
     assert lightning == {"training"}
+    assert inside_lightning == {"sla_ablate.training.strategies"}

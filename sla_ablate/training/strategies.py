@@ -1,4 +1,4 @@
-"""How Lightning trains on several devices, each with its process: see `ranks`."""
+"""How Lightning trains on several devices, each with its process (see `ranks`): all that is taken from its inside."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def problem(N=70, C=5, V=11, dtype=torch.float64):
 @pytest.mark.parametrize("block", [1, 16, 70, 1024])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_mean_nll_equals_cross_entropy_with_gradients(monkeypatch, block, smoothing):
-    monkeypatch.setattr(loss, "BLOCK", block)
+    monkeypatch.setitem(loss.BLOCK, "cpu", block)
     hidden, weight, targets = problem()
     ours = mean_nll(hidden, weight, targets, smoothing)
     theirs = F.cross_entropy(hidden @ weight.T, targets, label_smoothing=smoothing)
@@ -42,7 +42,7 @@ def test_frozen_output_layer():
 
 
 def test_token_nll_equals_cross_entropy(monkeypatch):
-    monkeypatch.setattr(loss, "BLOCK", 16)
+    monkeypatch.setitem(loss.BLOCK, "cpu", 16)
     hidden, weight, targets = problem()
     expected = F.cross_entropy(hidden @ weight.T, targets, reduction="none")
     torch.testing.assert_close(token_nll(hidden, weight, targets), expected, rtol=0, atol=1e-13)
@@ -55,7 +55,7 @@ def test_zero_hidden_states_are_uniform():
 
 def test_float32_logits_of_all_tokens_never_exist(monkeypatch):
     """The largest tensor that the loss makes is one block's logits."""
-    monkeypatch.setattr(loss, "BLOCK", 8)
+    monkeypatch.setitem(loss.BLOCK, "cpu", 8)
     made = []
 
     class Spy(torch.utils._python_dispatch.TorchDispatchMode):

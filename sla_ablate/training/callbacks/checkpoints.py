@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 from sla_ablate.errors import InputError
 from sla_ablate.files import replacing
