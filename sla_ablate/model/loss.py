@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sla_ablate.errors import InputError
 from sla_ablate.model.cpu.linear import multiply, multiply_transposed
 
 IGNORE = -100
@@ -32,7 +33,11 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
     Returns:
         [N] in nats, float32 (float64 for float64 hidden states); 0 where ignored.
+
+    Raises:
+        InputError: a target is none of the vocabulary's. (On a GPU that is an assertion of the device's.)
     """
+    _check_range(targets, len(weight))
     with torch.no_grad():
         size = _block_size(hidden)
         blocks = zip(hidden.split(size), targets.split(size), strict=True)
@@ -50,9 +55,20 @@ def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor, label_smoothing: f
 
     Returns:
         Scalar in nats, float32 (float64 for float64 hidden states).
+
+    Raises:
+        InputError: a target is none of the vocabulary's. (On a GPU that is an assertion of the device's.)
     """
+    _check_range(targets, len(weight))
     loss: Tensor = _MeanNLL.apply(hidden, weight, targets, label_smoothing)
     return loss
+
+
+def _check_range(targets: Tensor, vocab_size: int) -> None:
+    if targets.device.type != "cpu":  # reading a value would make a GPU wait
+        return
+    for target in targets[(targets != IGNORE) & ((targets < 0) | (targets >= vocab_size))][:1].tolist():
+        raise InputError(f"target {target} is none of the vocabulary's, 0 to {vocab_size - 1}, nor {IGNORE} for none")
 
 
 def _block_size(hidden: Tensor) -> int:
@@ -79,7 +95,7 @@ class _MeanNLL(torch.autograd.Function):
         size = _block_size(hidden)
         for i in range(0, len(hidden), size):
             h, keep = hidden[i : i + size], scored[i : i + size, None]
-            target = targets[i : i + size, None].clamp(min=0)
+            target = torch.where(keep, targets[i : i + size, None], 0)
             logits = multiply(h, weight)
             p = logits.softmax(-1, dtype=wide)
             # log Σ exp: the largest probability is exp(0) / Σ exp(logit - max), at least 1 / V, so no underflow.

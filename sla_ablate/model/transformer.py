@@ -207,11 +207,12 @@ class Transformer(nn.Module):
             [B, T, C], or [B, 1, C].
 
         Raises:
-            InputError: there are too many tokens.
+            InputError: there are too many tokens, or one is none of the vocabulary's. (On a GPU the device asserts that.)
         """
         T, past = tokens.shape[1], cache.length if cache else 0
         if self.config.block_size < past + T:
             raise InputError(f"{past + T} tokens do not fit into the block size of {self.config.block_size}")
+        _check_tokens(tokens, self.config.vocab_size)
         positions = cache.positions(T) if cache else torch.arange(T, device=tokens.device)
         mask = cache.mask(T) if cache else None
         x = self.wte(tokens)
@@ -247,6 +248,13 @@ class Transformer(nn.Module):
         if self.checkpoint_activations and self.training and torch.is_grad_enabled():
             return partial(checkpoint, block, use_reentrant=False)
         return block
+
+
+def _check_tokens(tokens: Tensor, vocab_size: int) -> None:
+    if tokens.device.type != "cpu":  # reading a value would make a GPU wait
+        return
+    for token in tokens[(tokens < 0) | (tokens >= vocab_size)][:1].tolist():
+        raise InputError(f"token {token} is none of the vocabulary's, 0 to {vocab_size - 1}")
 
 
 def _last(

@@ -27,10 +27,10 @@ class LanguageModel(L.LightningModule):
         self.model = model
         self.optim = optim
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Mean cross-entropy of one micro-batch, nats per token."""
+    def training_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Mean cross-entropy of one micro-batch, nats per token, as `loss`, which Lightning divides, and as `nats`."""
         loss: Tensor = self.model(batch[:, :-1], batch[:, 1:], self.optim.label_smoothing)
-        return loss
+        return {"loss": loss, "nats": loss.detach()}
 
     def configure_gradient_clipping(self, optimizer: Any, *unused: Any, **also_unused: Any) -> None:
         """Clip the norm of the whole gradient.

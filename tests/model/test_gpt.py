@@ -209,5 +209,8 @@ def test_impossible_shapes_are_refused():
         GPTConfig(n_head=4, n_embd=10)
     with pytest.raises(InputError, match="pattern is for 3 layers × 4 heads, the model has 4 × 4"):
         GPT(TINY, SkipPattern.baseline(3, 4))
+    for token in (-1, 50):
+        with pytest.raises(InputError, match=f"token {token} is none of the vocabulary's, 0 to 49"):
+            GPT(TINY)(torch.tensor([[0, token]]))
     with pytest.raises(InputError, match="17 tokens do not fit into the block size of 16"):
         GPT(TINY)(torch.zeros(1, 17, dtype=torch.long))

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sla_ablate.errors import InputError
 from sla_ablate.model import loss
 from sla_ablate.model.loss import IGNORE, mean_nll, token_nll
 
@@ -68,3 +69,14 @@ def test_float32_logits_of_all_tokens_never_exist(monkeypatch):
     with Spy():
         mean_nll(hidden, weight, targets).backward()
     assert max(made) <= 400 * 3
+
+
+@pytest.mark.parametrize("target", [-1, -99, -101, 12, 2**40])
+def test_targets_out_of_range_are_refused_as_pytorch_refuses_them(target):
+    hidden, weight = torch.randn(4, 8), torch.randn(12, 8)
+    targets = torch.tensor([3, -100, target, 1])
+    with pytest.raises(Exception, match=r"out of bounds|out of range"):
+        torch.nn.functional.cross_entropy(hidden @ weight.T, targets)
+    for score in (mean_nll, token_nll):
+        with pytest.raises(InputError, match=f"target {target} is none of the vocabulary's, 0 to 11"):
+            score(hidden, weight, targets)

@@ -18,7 +18,7 @@ class Progress(L.Callback):
     """Appends the training loss to the metrics and says how far the run is.
 
     A metrics line holds `step` (optimizer steps done), `loss` (mean over the steps since the last line, nats
-    per token, label smoothing included), `lr`, `tokens` seen and `tokens_per_second`.
+    per token, label smoothing included), `lr` (of the last of these steps), `tokens` seen and `tokens_per_second`.
 
     Args:
         metrics: where the lines go.
@@ -62,12 +62,18 @@ class Progress(L.Callback):
         self._spoke = self.usage.seconds
         self._losses = [loss.to(pl_module.device) for loss in self._losses]
 
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Note the learning rate of this step: after it, the schedule has set the next one's."""
+        self._lr = optimizer.param_groups[0]["lr"]
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the loss; every `log_every` steps write a line, every so many seconds say one."""
         # Kept as tensors: reading one would make a GPU wait.
-        self._losses.append(outputs["loss"].detach())
+        self._losses.append(outputs["nats"])
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         step = trainer.global_step
@@ -82,7 +88,7 @@ class Progress(L.Callback):
         self.metrics.append(
             step=step,
             loss=loss,
-            lr=trainer.optimizers[0].param_groups[0]["lr"],
+            lr=self._lr,
             tokens=step * self.tokens_per_step,
             tokens_per_second=round(tokens_per_second, 1),
         )
