@@ -1,10 +1,11 @@
-"""Speed of one training step on a CPU: ours against Hugging Face's GPT-2 and the GEMM rate, patterns to the baseline.
+"""Speed of one training step on a CPU: ours against two GPT-2s and the GEMM rate, patterns to the baseline.
 
     python benchmarks/train_step.py [--sizes 12x192,6x384] [--rounds 5] [--loss-steps 40]
 
-All models of a row have the same weights, batch, optimizer (fused AdamW), clipping and precision. Each has a process
-of its own with one thread, ours set up as a run is, Hugging Face's as it comes; they take their steps in turn, so that
-a busy machine slows all of them, and the fastest step of each counts. The GEMM rate is that of the size's own products
+The peers are a plain GPT-2 of PyTorch's own modules (`common.py`) and Hugging Face's. All models of a row have the
+same shape, batch, optimizer (fused AdamW), clipping and precision. Each has a process of its own with one thread, ours
+set up as a run is, the peers as they come; they take their steps in turn, so that a busy machine slows all of them, and
+the fastest step of each counts. The GEMM rate is that of the size's own products
 (x Wᵀ, g W and gᵀ x of the feed-forward layer) by the GEMM library that ours takes for them. `--loss-steps` trains ours
 and Hugging Face's from the same weights on the same batches and prints both loss curves. Peak memory is that of the
 process, less what it had before the model.
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from common import PATTERNS, hugging_face
+from common import PATTERNS, PlainGPT2, hugging_face
 from transformers.utils import logging
 
 from sla_ablate import GPT, GPTConfig, SkipPattern
@@ -40,6 +41,7 @@ SIZES = {  # name: (n_layer, n_head, n_embd, block_size, batch)
     "12x768": (12, 12, 768, 512, 2),
 }
 VOCAB = 4096
+PEERS = ("hf", "plain")
 Step = Callable[[torch.Tensor], float]
 
 
@@ -55,7 +57,7 @@ def stepper(model: torch.nn.Module, bfloat16: bool) -> Step:
 
     def step(tokens: torch.Tensor) -> float:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            if isinstance(model, GPT):
+            if isinstance(model, GPT | PlainGPT2):
                 loss = model(tokens, shifted(tokens))
             else:
                 loss = model(tokens, labels=tokens).loss
@@ -90,7 +92,9 @@ class Measured(NamedTuple):
 
 
 def build(name: str, config: GPTConfig) -> torch.nn.Module:
-    """Hugging Face's model ("hf"), or ours under a pattern with the same weights."""
+    """A peer ("hf" or "plain"), or ours under a pattern with Hugging Face's weights."""
+    if name == "plain":
+        return PlainGPT2(config)
     peer: torch.nn.Module = hugging_face(config)
     if name == "hf":
         return peer
@@ -100,7 +104,7 @@ def build(name: str, config: GPTConfig) -> torch.nn.Module:
 def serve(pipe: Connection, name: str, config: GPTConfig, batch: int, bfloat16: bool) -> None:
     """In a process of its own: take a step of the model whenever asked, and answer with its seconds and memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if name != "hf":
+    if name not in PEERS:
         keep_freed_memory()
     step = stepper(build(name, config), bfloat16)
     tokens = torch.randint(VOCAB, (batch, config.block_size))
@@ -115,7 +119,7 @@ def measure(config: GPTConfig, batch: int, bfloat16: bool, rounds: int) -> dict[
     """All models, which take their steps in turn after two to warm up."""
     fork = multiprocessing.get_context("fork")
     pipes, workers = {}, []
-    for name in ("hf", *PATTERNS):
+    for name in (*PEERS, *PATTERNS):
         pipes[name], other = fork.Pipe()
         workers.append(fork.Process(target=serve, args=(other, name, config, batch, bfloat16), daemon=True))
         workers[-1].start()
@@ -138,17 +142,18 @@ def compare(name: str, bfloat16: bool, rounds: int) -> str:
     n_layer, n_head, n_embd, block_size, batch = SIZES[name]
     config, n_tokens = GPTConfig(n_layer, n_head, n_embd, block_size, VOCAB), batch * block_size
     measured = measure(config, batch, bfloat16, rounds)
-    hf, baseline = measured["hf"], measured["baseline"]
+    hf, plain, baseline = (measured[name] for name in (*PEERS, "baseline"))
     flops = costs(config, SkipPattern.baseline(n_layer, n_head)).training_flops_per_token * n_tokens
     rate = gemm_rate(config, n_tokens, torch.bfloat16 if bfloat16 else torch.float32)
     size = f"| {name} | {block_size} | {'bf16' if bfloat16 else 'fp32'} "
     print(
-        f"{size}| {n_tokens / hf.seconds:,.0f} | {n_tokens / baseline.seconds:,.0f} "
-        f"| {hf.seconds / baseline.seconds:.2f} | {hf.memory / 1e6:,.0f} | {baseline.memory / 1e6:,.0f} "
+        f"{size}| {n_tokens / hf.seconds:,.0f} | {n_tokens / plain.seconds:,.0f} | {n_tokens / baseline.seconds:,.0f} "
+        f"| {hf.seconds / baseline.seconds:.2f} | {plain.seconds / baseline.seconds:.2f} "
+        f"| {hf.memory / 1e6:,.0f} | {plain.memory / 1e6:,.0f} | {baseline.memory / 1e6:,.0f} "
         f"| {flops / baseline.seconds / 1e9:.0f} | {rate / 1e9:.0f} | {flops / baseline.seconds / rate:.2f} |",
         flush=True,
     )
-    others = [m for pattern, m in measured.items() if pattern not in ("hf", "baseline")]
+    others = [m for pattern, m in measured.items() if pattern not in (*PEERS, "baseline")]
     cells = [f"{m.seconds / baseline.seconds:.3f} | {m.memory / baseline.memory:.2f}" for m in others]
     return f"{size}| {' | '.join(cells)} |"
 
@@ -180,9 +185,9 @@ def main() -> None:
     options = parser.parse_args()
     logging.set_verbosity_error()
     torch.set_num_threads(1)
-    print("| size | T | precision | HF tok/s | baseline tok/s | baseline / HF | HF MB | baseline MB "
-          "| GFLOP/s | GEMM GFLOP/s | share of GEMM rate |")  # fmt: skip
-    print("|" + "---|" * 11)
+    print("| size | T | precision | HF tok/s | plain tok/s | baseline tok/s | baseline / HF | baseline / plain "
+          "| HF MB | plain MB | baseline MB | GFLOP/s | GEMM GFLOP/s | share of GEMM rate |")  # fmt: skip
+    print("|" + "---|" * 14)
     names = options.sizes.split(",")
     rows = [compare(name, bfloat16, options.rounds) for name in names for bfloat16 in (False, True)]
     print("\nTime and peak memory of a step, as multiples of the baseline's:\n")

@@ -207,7 +207,7 @@ class Transformer(nn.Module):
             [B, T, C], or [B, 1, C].
 
         Raises:
-            InputError: there are too many tokens, or one is none of the vocabulary's. (On a GPU the device asserts that.)
+            InputError: there are too many tokens, or one is none of the vocabulary's. (A GPU asserts that itself.)
         """
         T, past = tokens.shape[1], cache.length if cache else 0
         if self.config.block_size < past + T:
