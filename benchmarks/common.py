@@ -71,4 +71,5 @@ class PlainLayer(nn.Module):
         q, k, v = self.qkv(self.ln_1(x)).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(y.transpose(1, 2).reshape(B, T, C))
-        return x + self.down(F.gelu(self.up(self.ln_2(x)), approximate="tanh"))
+        out: Tensor = x + self.down(F.gelu(self.up(self.ln_2(x)), approximate="tanh"))
+        return out
