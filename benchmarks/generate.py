@@ -4,8 +4,8 @@
 
 One sequence, greedy, on one thread, after a prompt of 16 tokens. All models of a row have the same weights and take
 turns, so that a busy machine slows all of them; the fastest of each counts, and a first call is left out. The limit,
-measured in between, is to read the weights once a token: a float32 matrix of as many bytes, by the faster of multiplying
-it with a vector and adding it up.
+measured in between, is to read the weights once a token: a float32 matrix of as many bytes, by the faster of
+multiplying it with a vector and adding it up.
 
 `--long` compares patterns at a context of that many tokens, in float32: reading a prompt of all but 64 of them with one
 new token, and then 64 tokens.

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import hashlib
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sla_ablate.model.transformer import Transformer
 
 
-@torch.no_grad()
 def init_weights(model: Transformer, seed: int | None = None) -> None:
     """GPT-2's initialisation: N(0, 0.02), residual projections N(0, 0.02/√(2·n_layer)), biases 0.
 
@@ -33,11 +31,9 @@ def init_weights(model: Transformer, seed: int | None = None) -> None:
             nn.init.ones_(parameter)
         else:
             std = 0.02 / (2 * model.config.n_layer) ** 0.5 if name.endswith("c_proj.weight") else 0.02
-            parameter.copy_(normal(seed, name, parameter.shape) * std)
+            nn.init.normal_(parameter, std=std, generator=_generator(seed, name, parameter.device))
 
 
-def normal(seed: int, name: str, shape: torch.Size) -> Tensor:
-    """Standard normal float32 numbers that no other seed and no other name has."""
-    key = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:16], "little")
-    numbers = np.random.Generator(np.random.Philox(key=key)).standard_normal(shape, np.float32)
-    return torch.from_numpy(numbers)
+def _generator(seed: int, name: str, device: torch.device) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little"))
