@@ -117,12 +117,14 @@ class Call:
         except ConnectionResetError:  # nobody has read the request
             message = b""
         if not message:
+            self._socket.close()
             self._zygote.terminate()  # if only the keeper is gone
             raise LostError(f"the process that starts runs ended with exit code {self._zygote.wait()}")
         number = int.from_bytes(message, "big", signed=True)
         if self.pid is None:
             self.pid, self._began = number, time.monotonic()
             return None
+        self._socket.close()
         return number
 
     def send(self, number: signal.Signals) -> None:
