@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,19 @@ import pyarrow.parquet as pq
 import analysis
 import sla_ablate
 from analysis.comparison import count_states, runs_table
-from analysis.processes import each_in_a_process
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim, remove_unfinished, replacing, sha256
+from sla_ablate.processes import outcome
+from sla_ablate.processes.pool import call_each
 from sla_ablate.runs.identity import run_folders
 from sla_ablate.runs.record import CHECKPOINT, Record, read_record
 from sla_ablate.text import duration
 
 RESULT = "analysis.parquet"
 """In a run's folder: its rows of `heads.parquet`, and as metadata what they depend on."""
-PRELOADED = ["analysis.analyze", "analysis.measure", "sla_ablate.data.shards"]
-"""What measuring a run imports."""
+WORKER = "analysis.worker"
+PRELOADED = ("analysis.measure", "sla_ablate.runs.trained")
+"""What it imports only when it comes to need it."""
 SOURCES = (
     "analysis/diversity/**/*.py",
     "analysis/importance.py",
@@ -37,7 +40,7 @@ SOURCES = (
     "analysis/perplexity.py",
     "analysis/tidy.py",
     "sla_ablate/data/batches.py",
-    "sla_ablate/evaluation.py",
+    "sla_ablate/training/evaluation.py",
     "sla_ablate/model/**/*.py",
     "sla_ablate/patterns/**/*.py",
 )
@@ -117,10 +120,13 @@ def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
         jobs = 1
     failed = set()
     started = time.monotonic()
-    work = partial(analyze_run, effort=effort)
-    for n, (run, error) in enumerate(each_in_a_process(work, runs, jobs, PRELOADED), 1):
+    calls = {json.dumps([str(run), asdict(effort)]): run for run in runs}
+    for n, (argument, error, lines) in enumerate(call_each(WORKER, PRELOADED, calls, jobs), 1):
+        run = calls[argument]
         if error:
             failed.add(run)
+        if told := outcome.traceback(lines) if error else lines:
+            print("\n".join(told), file=sys.stderr, flush=True)
         left = (time.monotonic() - started) / n * (len(runs) - n)
         what = f"failed: {error}" if error else "analyzed"
         print(f"{run.name}  {what}; {n}/{len(runs)}, {duration(left)} left", flush=True)

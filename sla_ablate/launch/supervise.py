@@ -13,6 +13,7 @@ from sla_ablate.config.schema import LimitsConfig, RunConfig
 from sla_ablate.files import claim
 from sla_ablate.launch import sweep_signals as stop
 from sla_ablate.launch.devices import Device, borrow
+from sla_ablate.processes import outcome
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import LostError, Zygote
 from sla_ablate.runs.record import Record, read_config, read_record, read_summary, write_record
@@ -81,11 +82,11 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
         return
     if finished["state"] == "done":
         return
-    traceback = _traceback(lines)
+    traceback = outcome.traceback(lines)
     if not reason and (exit_code == INTERRUPTED or stop.received):
         state, error = "interrupted", "asked to stop"
     else:
-        state, error = "failed", reason or _reason(exit_code, lines)
+        state, error = "failed", reason or outcome.reason(exit_code, lines)
     ending = {"state": state, "error": error, "traceback": traceback, "log_tail": lines[-_LOG_TAIL:]}
     write_record(folder, finished | ending)
     _say(folder, f"{state}: {error}; see {folder / 'run.log'}")
@@ -102,19 +103,19 @@ def _zygote(threads: int) -> Zygote:
 
 def _run(zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int, device: Device) -> tuple[int, str]:
     """The exit code of the run's process, and why it was ended if a limit was the reason."""
-    zygote.start(str(folder.absolute()), device.environment, stderr=log, held=[lock, *device.locks])
+    call = zygote.start(str(folder.absolute()), log, device.environment, held=[lock, *device.locks])
     steps = [] if limits.minutes is None else [(60 * limits.minutes + s, number) for s, number in _ESCALATION]
     reason, passed_on = "", 0
-    while (exit_code := zygote.wait(_POLL_SECONDS)) is None:
+    while (exit_code := call.wait(_POLL_SECONDS)) is None:
         if len(stop.received) > passed_on:
-            zygote.send(signal.SIGKILL if passed_on or len(stop.received) > 1 else signal.SIGTERM)
+            call.send(signal.SIGKILL if passed_on or len(stop.received) > 1 else signal.SIGTERM)
             passed_on = len(stop.received)
-        while steps and zygote.seconds >= steps[0][0]:
+        while steps and call.seconds >= steps[0][0]:
             reason = f"took longer than limits.minutes={limits.minutes:g}"
-            zygote.send(steps.pop(0)[1])
-        if limits.memory_gb is not None and not reason and (held := _memory_gb(zygote.run)) > limits.memory_gb:
+            call.send(steps.pop(0)[1])
+        if limits.memory_gb is not None and not reason and (held := _memory_gb(call.pid)) > limits.memory_gb:
             reason = f"held {held:.2f} GB of memory, more than limits.memory_gb={limits.memory_gb:g}"
-            zygote.send(signal.SIGKILL)
+            call.send(signal.SIGKILL)
     return exit_code, reason
 
 
@@ -126,22 +127,6 @@ def _memory_gb(process: int | None) -> float:
         return 0
     found = re.search(r"VmRSS:\s*(\d+) kB", status)
     return int(found[1]) * 1024 / 1e9 if found else 0
-
-
-def _reason(exit_code: int, lines: list[str]) -> str:
-    """Why a run failed: the signal that ended it, or the last line that it logged."""
-    if exit_code < 0:
-        hint = ", as the system does when memory runs out" if exit_code == -signal.SIGKILL else ""
-        return f"ended by signal {-exit_code}: {signal.strsignal(-exit_code)}{hint}"
-    last = next((line for line in reversed(lines) if line.strip()), "nothing logged")
-    return f"exit code {exit_code}{'' if exit_code else ' without a result'}: {last}"
-
-
-def _traceback(lines: list[str]) -> list[str] | None:
-    """The last traceback of a log, of an exception or of a process that died; None if there is none."""
-    heads = ("Traceback (most recent call last):", "Fatal Python error:")
-    starts = [i for i, line in enumerate(lines) if line.startswith(heads)]
-    return lines[starts[-1] :] if starts else None
 
 
 def _say(folder: Path, line: str) -> None:

@@ -2,8 +2,9 @@
 
 Importing torch and Lightning takes seconds, forking a hundredth of one. The zygote is started by exec and never
 runs anything itself, so no thread, no random state and no GPU context leaks into a run, and none from run to run.
-Unlike multiprocessing's forkserver it works below any launcher. It ends when the process that started it ends, and
-then asks its run to stop (on Linux; elsewhere the run is finished).
+Each run has a keeper between the zygote and itself, which waits for it and tells what became of it; so there can be
+several at a time. Unlike multiprocessing's forkserver it works below any launcher. It ends when the process that
+started it ends, and then asks its runs to stop (on Linux; elsewhere they are finished).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import gc
 import importlib
 import json
 import os
-import selectors
 import signal
 import socket
 import subprocess
@@ -25,13 +25,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sla_ablate.processes.signals import end_with_parent
 
+# A process that forks must have one thread only. pyarrow's allocator starts one as it is loaded, used or not; those of
+# OpenBLAS, which numpy and scipy start, are ended before a fork by OpenBLAS itself.
+_THREADLESS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+
 
 class LostError(Exception):
-    """The zygote is gone, and with it the exit code of its run."""
+    """The zygote is gone, and with it the exit codes of its runs."""
 
 
 class Zygote:
-    """The side of the process that wants runs: one at a time.
+    """The side of the process that wants runs.
 
     Args:
         module: whose `main([argument])` a run is.
@@ -53,26 +57,51 @@ class Zygote:
                     *preloaded,
                 ],
                 stdin=subprocess.DEVNULL,
-                env=environment,
+                env={**environment, **_THREADLESS},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # a terminal's Ctrl-C is the supervisor's to pass on
             )
-        self._ready = selectors.DefaultSelector()
-        self._ready.register(self._socket, selectors.EVENT_READ)
-        self.run: int | None = None
-        """Process id of the last run; None until it has begun, which the imports precede."""
+
+    def start(self, argument: str, stderr: int, environment: Mapping[str, str] = {}, held: Sequence[int] = ()) -> Call:
+        """Have a process call `main([argument])`, beside those that do already.
+
+        Args:
+            argument: of the call.
+            stderr: a descriptor that the process writes its errors to.
+            environment: variables of its own.
+            held: descriptors that it keeps open while it lives.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs, contextlib.suppress(ConnectionError):  # `wait` will tell
+            socket.send_fds(self._socket, [b"+"], [theirs.fileno(), stderr, *held])
+            ours.sendall(json.dumps([argument, dict(environment)]).encode())
+            ours.shutdown(socket.SHUT_WR)
+        return Call(self._process, ours)
+
+    def close(self) -> None:
+        """End the zygote, and ask its runs to stop."""
+        self._socket.close()
+        self._process.wait()
+
+
+class Call:
+    """A run that a zygote was asked for. A selector tells which of several have something to `wait` for."""
+
+    def __init__(self, zygote: subprocess.Popen[bytes], connection: socket.socket) -> None:
+        self._zygote = zygote
+        self._socket = connection
+        self.pid: int | None = None
+        """Process id of the run; None until it has begun, which the imports precede."""
         self._began = 0.0
 
     @property
     def seconds(self) -> float:
-        """Since the last run began; 0 before."""
-        return 0.0 if self.run is None else time.monotonic() - self._began
+        """Time since the run began; 0 before."""
+        return 0.0 if self.pid is None else time.monotonic() - self._began
 
-    def start(self, argument: str, environment: Mapping[str, str], stderr: int, held: Sequence[int]) -> None:
-        """Ask for `main([argument])` with variables of its own. It keeps the descriptors `held` open while it lives."""
-        self.run = None
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `wait` will tell
-            socket.send_fds(self._socket, [json.dumps([argument, environment]).encode()], [stderr, *held])
+    def fileno(self) -> int:
+        """The descriptor that can be read once `wait` has something to read."""
+        return self._socket.fileno()
 
     def wait(self, seconds: float) -> int | None:
         """The exit code of the run, negative for a signal; None if there is none within so many seconds.
@@ -80,63 +109,77 @@ class Zygote:
         Raises:
             LostError: there will be none.
         """
-        if not self._ready.select(seconds):
-            return None
+        self._socket.settimeout(seconds)
         try:
             message = self._socket.recv(4)
-        except ConnectionResetError:  # it has not read the request
+        except (TimeoutError, BlockingIOError):  # the latter within no time
+            return None
+        except ConnectionResetError:  # nobody has read the request
             message = b""
         if not message:
-            raise LostError(f"the process that starts runs ended with exit code {self._process.wait()}")
+            self._socket.close()
+            self._zygote.terminate()  # if only the keeper is gone
+            raise LostError(f"the process that starts runs ended with exit code {self._zygote.wait()}")
         number = int.from_bytes(message, "big", signed=True)
-        if self.run is None:
-            self.run, self._began = number, time.monotonic()
+        if self.pid is None:
+            self.pid, self._began = number, time.monotonic()
             return None
+        self._socket.close()
         return number
 
     def send(self, number: signal.Signals) -> None:
         """Signal the run, or the zygote before there is one. SIGKILL takes along all that the run started."""
         with contextlib.suppress(ProcessLookupError):
-            if self.run is None:
-                self._process.send_signal(number)
+            if self.pid is None:
+                self._zygote.send_signal(number)
             elif number == signal.SIGKILL:
-                os.killpg(self.run, number)
+                os.killpg(self.pid, number)
             else:
-                os.kill(self.run, number)
-
-    def close(self) -> None:
-        """Let the zygote end."""
-        self._ready.close()
-        self._socket.close()
-        self._process.wait()
+                os.kill(self.pid, number)
 
 
 def _serve(connection: socket.socket) -> str:
-    """Fork for every request: returns the argument in the child, and never in the parent."""
+    """Fork a keeper for every request: returns the argument in the runs, and never in the zygote."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a keeper
+    zygote = os.getpid()
     while True:
-        request, descriptors, _, _ = socket.recv_fds(connection, 65536, 253)  # Linux sends no more
+        request, descriptors, _, _ = socket.recv_fds(connection, 1, 253)  # Linux sends no more
         if not request:
             os._exit(0)
-        parent = os.getpid()
-        run = os.fork()
-        if run == 0:
+        if os.fork() == 0:
             connection.close()
-            stderr, *_held = descriptors  # as long as this process lives
-            os.dup2(stderr, sys.stderr.fileno())
-            os.close(stderr)
-            _end_with(parent)
-            argument, environment = json.loads(request)
-            os.environ.update(environment)
-            return str(argument)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _end_with(zygote)
+            caller, stderr, *held = descriptors
+            return _keep(socket.socket(fileno=caller), stderr, held)
         for descriptor in descriptors:
             os.close(descriptor)
-        with contextlib.suppress(ProcessLookupError):
-            os.setpgid(run, run)  # a group of its own, to be killed with all that it starts
-        connection.sendall(run.to_bytes(4, "big"))
+
+
+def _keep(caller: socket.socket, stderr: int, held: Sequence[int]) -> str:
+    """Fork a run and tell its caller of it: returns the argument in the run, and never in the keeper."""
+    with caller.makefile() as request:
+        argument, environment = json.load(request)
+    keeper = os.getpid()
+    run = os.fork()
+    with contextlib.suppress(ProcessLookupError):
+        os.setpgid(run, run)  # a group of its own, to be killed with all that it starts; whoever comes first makes it
+    if run == 0:
+        caller.close()
+        os.dup2(stderr, sys.stderr.fileno())
+        os.close(stderr)
+        _end_with(keeper)
+        os.environ.update(environment)
+        return str(argument)
+    for descriptor in (stderr, *held):  # the run's alone, as long as it lives
+        os.close(descriptor)
+    with contextlib.suppress(ConnectionError):  # the caller is gone
+        caller.sendall(run.to_bytes(4, "big"))
         _, status = os.waitpid(run, 0)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run, signal.SIGKILL)  # what it left behind
-        connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
+        caller.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
+    os._exit(0)
 
 
 def _end_with(parent: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import signal
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 from analysis import analyze as module
-from analysis import measure_heads
+from analysis import measure_heads, worker
 from analysis.analyze import Effort, analyze, analyze_run
 from analysis.diversity.roles import skip_heads
 from analysis.perplexity import Totals
@@ -80,13 +81,13 @@ def measured(monkeypatch) -> list[str]:
     """Names of the runs that are measured, in this process."""
     names = []
 
-    def each(function, items, jobs, preload):
-        for run in items:
-            names.append(run.name)
-            function(run)
-            yield run, None
+    def each(module, preloaded, arguments, jobs):
+        for argument in arguments:
+            worker.main([argument])
+            names.append(Path(json.loads(argument)[0]).name)
+            yield argument, None, []
 
-    monkeypatch.setattr(module, "each_in_a_process", each)
+    monkeypatch.setattr(module, "call_each", each)
     return names
 
 
@@ -264,6 +265,11 @@ def test_only_what_changed_is_measured_again(sweep, measured, monkeypatch, capsy
     assert len(measured) == 1 + 3 + 3
 
 
+@pytest.mark.parametrize("source", module.SOURCES)
+def test_the_code_that_values_depend_on_is_there(source):
+    assert list(Path(module.__file__).parents[1].glob(source))
+
+
 def test_the_code_version_is_that_of_the_code(monkeypatch):
     before = module.code_version()
     read = Path.read_bytes
@@ -341,59 +347,59 @@ def test_killed_then_with_a_broken_run_then_whole(sweep, measured):
     pd.testing.assert_frame_equal(after[after["run"] == baseline.name].reset_index(drop=True), undisturbed)
 
 
-PROCESSES = """\
-import os, signal, sys, time
-from analysis.processes import each_in_a_process
-from sla_ablate.errors import InputError
-
-def work(item):
-    if item == "refused":
-        raise InputError("no such thing")
-    if item == "wrong":
-        raise KeyError("x")
-    if item == "dies":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if item == "exits":
-        sys.exit(3)
-    if item == "stays":
-        print(os.getpid(), flush=True)
-        time.sleep(60)
-
-if __name__ == "__main__":
-    for result in each_in_a_process(work, sys.argv[1:], 2, ["json"]):
-        print(*result, sep=": ")
-"""
-
-
-@pytest.fixture
-def script(tmp_path) -> Path:
-    path = tmp_path / "processes.py"
-    path.write_text(PROCESSES)
-    return path
-
-
-def test_no_process_takes_another_along(script):
-    items = ["good", "refused", "dies", "exits", "wrong", "better"]
-    done = subprocess.run([sys.executable, script, *items], capture_output=True, text=True)
-    assert sorted(done.stdout.splitlines()) == [
-        "better: None",
-        "dies: ended by signal 9: Killed",
-        "exits: exit code 3",
-        "good: None",
-        "refused: no such thing",
-        "wrong: KeyError: 'x'",
+def test_what_a_run_said_is_shown_and_why_it_failed(sweep, monkeypatch, capsys):
+    ended = [
+        (None, ["careful"]),
+        ("exit code 1: KeyError: 'x'", ["noise", "Traceback (most recent call last):", "KeyError: 'x'"]),
+        ("exit code 1: no such thing", ["noise", "no such thing"]),
     ]
-    assert "KeyError: 'x'" in done.stderr
-    assert done.stderr.count("Traceback") == 1
+
+    def each(module, preloaded, arguments, jobs):
+        for argument, (error, lines) in zip(arguments, ended, strict=True):
+            if not error:
+                worker.main([argument])
+            yield argument, error, lines
+
+    monkeypatch.setattr(module, "call_each", each)
+    assert not analyze(sweep, EFFORT, jobs=2)
+    told = capsys.readouterr()
+    assert told.err == "careful\nTraceback (most recent call last):\nKeyError: 'x'\n"
+    lines = [line.partition("  ")[2].partition(";")[0] for line in told.out.splitlines() if line.endswith(" left")]
+    assert lines == ["analyzed", "failed: exit code 1: KeyError: 'x'", "failed: exit code 1: no such thing"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_processes_end_with_the_one_that_started_them(script, number):
-    parent = subprocess.Popen([sys.executable, script, "stays"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    child = int(parent.stdout.readline())
-    parent.send_signal(number)
-    parent.wait(10)
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{child}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+@pytest.mark.parametrize("error", [InputError("no such thing"), OSError(2, "No such file", "x")], ids=type)
+def test_a_run_that_cannot_be_measured_says_so_in_one_line(monkeypatch, error):
+    def refuse(run, effort):
+        raise error
+
+    monkeypatch.setattr(worker, "analyze_run", refuse)
+    with pytest.raises(SystemExit) as end:
+        worker.main([json.dumps(["run", {"tokens": 1, "query_rows": 2}])])
+    assert end.value.code == str(error)
+
+
+def test_an_interrupt_ends_what_is_measured(sweep, tmp_path):
+    """The worker is one that stays; the output ends when nobody can write there any more."""
+    pids = tmp_path / "pids"
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os, pathlib, sys, time, types
+def main(arguments):
+    pathlib.Path({str(pids)!r}, str(os.getpid())).touch()
+    time.sleep(60)
+if "sla_ablate.processes.zygote" in sys.orig_argv:
+    sys.modules["analysis.worker"] = types.ModuleType("analysis.worker")
+    sys.modules["analysis.worker"].main = main
+    for name in {module.PRELOADED!r}: sys.modules[name] = types.ModuleType(name)
+""")
+    pids.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
+    with subprocess.Popen(command(sweep, "--jobs", "2"), **options) as process:
+        deadline = time.monotonic() + 60
+        while len(list(pids.iterdir())) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, b"")

@@ -85,7 +85,7 @@ def slurm(tmp_path):
 
 def test_slurm_is_given_an_array_of_jobs_and_requeues_those_it_preempts(sla, slurm, tmp_path):
     environment, folder = slurm
-    # Slurm signals every process of a job: the run, the process that forked it and submitit's.
+    # Slurm signals every process of a job: the run, the two that forked it one after the other and submitit's.
     preempted = (
         "import os, signal, sys, time\n"
         "def save(*_):\n"
@@ -93,9 +93,10 @@ def test_slurm_is_given_an_array_of_jobs_and_requeues_those_it_preempts(sla, slu
         "    print('saved', file=open(os.environ['SLURM_FAKE'] + '/asked', 'a')); sys.exit(75)\n"
         "if record['seed'] and not (folder / 'saved').exists():\n"
         "    for number in signal.SIGUSR2, signal.SIGTERM: signal.signal(number, save)\n"
-        "    zygote = os.getppid()\n"
-        "    job = int(Path(f'/proc/{zygote}/stat').read_text().split()[3])\n"
-        "    for process in job, zygote, os.getpid(): os.kill(process, signal.SIGUSR2)\n"
+        "    def parent(process): return int(Path(f'/proc/{process}/stat').read_text().split()[3])\n"
+        "    keeper = os.getppid()\n"
+        "    zygote = parent(keeper)\n"
+        "    for process in parent(zygote), zygote, keeper, os.getpid(): os.kill(process, signal.SIGUSR2)\n"
         "    time.sleep(20)\n"
         "done()"
     )
