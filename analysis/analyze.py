@@ -28,7 +28,7 @@ from sla_ablate.runs.record import CHECKPOINT, Record, read_record
 from sla_ablate.text import duration
 
 RESULT = "analysis.parquet"
-"""In a run's folder: its rows of `heads.parquet`, and as metadata what they depend on."""
+"""The file in a run's folder with its rows of `heads.parquet`, and as metadata what they depend on."""
 WORKER = "analysis.worker"
 PRELOADED = ("analysis.measure", "sla_ablate.runs.trained")
 """What it imports only when it comes to need it."""
@@ -65,7 +65,7 @@ class Effort:
     """
 
     tokens: int
-    """Of the validation split; see `analysis.measure`."""
+    """Tokens of the validation split that are read; see `analysis.measure`."""
     query_rows: int
     """Rows a window from which pairwise divergence is estimated."""
     stride: int | None = None
@@ -182,7 +182,7 @@ def _metadata(run: Path) -> dict[str, Any]:
 
 
 def _digest(run: Path, record: Record, effort: Effort) -> str:
-    """Of all that a run's values depend on; its data are part of its `setting`."""
+    """A digest of all that a run's values depend on; its data are part of its `setting`."""
     model = [sha256(run / CHECKPOINT / name) for name in ("config.json", "model.safetensors")]
     parts = [*model, record["setting"], asdict(effort), code_version()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -16,7 +16,7 @@ MEASURES = {
 }
 """What is compared, by its name in `heads.parquet`. Diffuse heads look alike, so entropy stands beside divergence."""
 ALL = "all"
-"""In the place of a layer: the mean over the layers."""
+"""What stands in the place of a layer for the mean over the layers."""
 
 
 COLUMNS = ("measure", "layer", "pattern", "baseline", "delta", "delta_low", "delta_high", "pairs", "p_holm")
@@ -72,7 +72,7 @@ def render_markdown(data: SweepData) -> str:
 
 
 def _with_mean(table: pd.DataFrame) -> pd.DataFrame:
-    """Also the mean over each run's layers."""
+    """The table with the mean over each run's layers added."""
     means = table.groupby(["run", "pattern", "seed", "pairing"], sort=False)["value"].mean().reset_index()
     return pd.concat([table.astype({"layer": object}), means.assign(layer=ALL)], ignore_index=True)
 

@@ -33,12 +33,12 @@ class Interval:
 
     @property
     def exists(self) -> bool:
-        """Whether there are bounds at all."""
+        """True if there are bounds at all."""
         return not math.isnan(self.low)
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the sign of the mean is resolved; False where there are no bounds."""
+        """True if the sign of the mean is resolved; False where there are no bounds."""
         return self.low > 0 or self.high < 0
 
 

@@ -26,7 +26,7 @@ class SweepData:
     """
 
     folder: Path
-    """Of the sweep."""
+    """The sweep's folder."""
     records: list[Record]
     run: str | None = None
     """Id of the only run that figures of single runs show; None: the lowest seed of each pattern."""
@@ -37,7 +37,7 @@ class SweepData:
         return list(comparison_table(self.records)["pattern"])
 
     def run_folder(self, record: Record) -> Path:
-        """Where a run's checkpoint and curves are."""
+        """The folder of a run's checkpoint and curves."""
         return self.folder / str(record["run_id"])
 
     @cached_property
@@ -66,7 +66,7 @@ class SweepData:
         return self._some(metric, t[t["layer"].notna() & whole])
 
     def by_layer(self, metric: str) -> pd.DataFrame:
-        """As `of_layers`; of a metric of heads, the mean over the layer's heads."""
+        """The rows of `of_layers`; for a metric of heads, the mean over the layer's heads."""
         if self._of(metric)["head"].isna().all():
             return self.of_layers(metric)
         return self.of_heads(metric).groupby([*_INDEX, "layer"], sort=False)["value"].mean().reset_index()

@@ -59,7 +59,7 @@ def _rows(name: str, array: npt.NDArray[np.float64], shapes: Mapping[str, str], 
 
 
 def _roles(places: Mapping[str, npt.NDArray[np.int64]], skip: Mask) -> list[str | None]:
-    """Of each head, or of each pair of different heads; None for a head beside itself."""
+    """The role of each head, or of each pair of different heads; None for a head beside itself."""
     here = skip[places["layer"], places["head"]]
     if "other_head" not in places:
         return ["skip" if skips else "own" for skips in here]

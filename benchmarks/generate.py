@@ -29,7 +29,7 @@ SIZES = {  # name: (n_layer, n_head, n_embd, block_size, vocab_size, new tokens)
 }
 PROMPT = 16
 COLUMNS = 4096
-"""Of the matrix that is read for it."""
+"""Columns of the matrix that is read for the limit."""
 LAST = 64
 """New tokens after a long prompt."""
 

@@ -83,10 +83,10 @@ def gemm_rate(config: GPTConfig, rows: int, dtype: torch.dtype) -> float:
 
 
 class Measured(NamedTuple):
-    """Of one model's training step."""
+    """What one model's training step took."""
 
     seconds: float
-    """Of the fastest step."""
+    """Seconds of the fastest step."""
     memory: int
     """Peak, in bytes."""
 
@@ -102,7 +102,7 @@ def build(name: str, config: GPTConfig) -> torch.nn.Module:
 
 
 def serve(pipe: Connection, name: str, config: GPTConfig, batch: int, bfloat16: bool) -> None:
-    """In a process of its own: take a step of the model whenever asked, and answer with its seconds and memory."""
+    """Take a step of the model whenever asked, in a process of its own, and answer with its seconds and memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if name not in PEERS:
         keep_freed_memory()

@@ -66,7 +66,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's contents, which need not fit into memory."""
+    """The SHA-256 of a file's contents, which need not fit into memory."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

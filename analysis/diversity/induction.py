@@ -1,4 +1,4 @@
-"""Whether a head looks at what followed the same token before."""
+"""Induction score: does a head look at what followed the same token before?"""
 
 from __future__ import annotations
 

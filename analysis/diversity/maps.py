@@ -59,7 +59,7 @@ class Block:
         self.maps = maps
         self.rows = rows.to(maps.q.device)
         self.bucket = int(query_rows.bucket(rows[:1]))
-        """Of the first row."""
+        """The position of the first row."""
         self.seen = int(rows[-1]) + 1
         """Keys that the last row sees."""
         self._first = int(rows[0])
@@ -146,7 +146,7 @@ class Tile:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the block's first tile, the one to count its rows by."""
+        """True for the block's first tile, the one to count its rows by."""
         return bool(self.keys.start == 0)
 
     @cached_property

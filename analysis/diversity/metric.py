@@ -32,7 +32,7 @@ class Setting:
     query_rows: int | None = None
     """Rows a sequence that pairwise divergence is estimated from; None: all of them."""
     seed: int = 0
-    """Of the choice of rows; give each rank its own."""
+    """The seed of the choice of rows; give each rank its own."""
 
     def __post_init__(self) -> None:
         if self.n_min < 1:
@@ -45,7 +45,7 @@ class Pass:
 
     maps: list[Maps]
     values: list[Tensor] = field(default_factory=list)
-    """Those really attended to, [H, T, d]."""
+    """The values really attended to, [H, T, d]."""
     outputs: list[Tensor] = field(default_factory=list)
     """Head outputs o_h, [H, T, d]."""
     output_weights: list[Tensor] = field(default_factory=list)

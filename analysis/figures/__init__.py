@@ -47,7 +47,7 @@ FIGURES: dict[str, Callable[[SweepData], Figure]] = {
     "attention_grid": attention_grid,
 }
 OF_RUNS = ("pattern", "jsd", "head_map", "attention_grid")
-"""Those that show single runs."""
+"""The figures that show single runs."""
 
 
 def write_figures(name: str, sweep: Path, out: Path | None = None, run: str | None = None) -> Iterator[Path]:

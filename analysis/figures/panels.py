@@ -84,12 +84,12 @@ def role_dots(axes: Axes, x: Any, y: Any, role: str, size: float = 3.2) -> None:
 
 
 def filled(look: Look) -> dict[str, Any]:
-    """Of a bar; the hatch is white, on an outline of no width."""
+    """How a bar is filled; the hatch is white, on an outline of no width."""
     return {"facecolor": look.colour, "hatch": look.hatch, "edgecolor": "white", "linewidth": 0}
 
 
 def role_handles(what: str, face: str | None = None) -> list[Line2D]:
-    """For a legend of `role_dots`, or of markers that are filled with something else than their role's colour."""
+    """The legend of `role_dots`, or of markers that are filled with something else than their role's colour."""
     return [
         Line2D(
             [], [], color=face or look.colour, marker=look.marker, linestyle="none", markeredgecolor="black",
@@ -100,12 +100,12 @@ def role_handles(what: str, face: str | None = None) -> list[Line2D]:
 
 
 def role_patches() -> list[Artist]:
-    """For a legend of bars."""
+    """The legend of bars."""
     return [Patch(label=f"{role} heads", **filled(look)) for role, look in ROLES.items()]
 
 
 def pattern_handles(looks: Mapping[str, Look]) -> list[Line2D]:
-    """For a legend of patterns."""
+    """The legend of patterns."""
     return [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=wrap(pattern, 45))
         for pattern, look in looks.items()

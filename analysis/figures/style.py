@@ -18,9 +18,9 @@ from analysis.comparison import BASELINE
 COLUMN, PAGE = 3.4, 7.0
 """Inches: one column of a two-column paper and both, so that 8 points stay 8 points in print."""
 HEATMAP = "Blues"
-"""Of one hue, darker for more: the same order in colour, to colour-blind eyes and in grey."""
+"""A colour map of one hue, darker for more: the same order in colour, to colour-blind eyes and in grey."""
 ORDER = "viridis"
-"""For points that are told apart by an ordered number; as readable as `HEATMAP`, on white too."""
+"""A colour map for points that are told apart by an ordered number; as readable as `HEATMAP`, on white too."""
 FORMATS = ("svg", "pdf", "png")
 
 _RC: dict[Any, Any] = {
@@ -54,7 +54,7 @@ class Look(NamedTuple):
     colour: str
     marker: str
     line: Any = "-"
-    """As Matplotlib takes it."""
+    """The line style as Matplotlib takes it."""
     hatch: str = ""
 
 

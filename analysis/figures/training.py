@@ -13,7 +13,7 @@ from analysis.figures.style import COLUMN, styled
 from analysis.sweep_data import SweepData
 
 POINTS = 50
-"""Of a curve, at most; each is a mean over as many lines of the log as need be."""
+"""The most points of a curve; each is a mean over as many lines of the log as need be."""
 
 
 @styled

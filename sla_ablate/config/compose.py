@@ -1,4 +1,4 @@
-"""From a command line's overrides to checked runs, by Hydra's composition."""
+"""Hydra's composition: what the overrides of a command line come to, with one line for what they cannot."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Composed(NamedTuple):
     configs: list[RunConfig]
     """One run's, or those of every cell of the multirun."""
     space: SearchSpace | None = None
-    """Where Optuna chooses the runs: from what. `configs` are then its corners."""
+    """What Optuna chooses the runs from, if it does; `configs` are then its corners."""
 
 
 def compose(overrides: Sequence[str], multirun: bool = False) -> Composed:

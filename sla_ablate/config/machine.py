@@ -25,7 +25,7 @@ def visible_devices(accelerator: str) -> list[str]:
 
 @cache
 def _installed() -> list[str]:
-    """By UUID; of a GPU that is cut into MIG instances, those instances."""
+    """The machine's devices by UUID; a GPU that is cut into MIG instances is those instances."""
     if version("torch").endswith("+cpu"):
         return []
     try:

@@ -49,21 +49,21 @@ class PatternConfig:
     placement: str = "first"
     """Which heads of a layer skip: the `first`, the `last`, or `spread` evenly."""
     group_size: int = 2
-    """For `cla`: adjacent layers that share keys and values."""
+    """The number of adjacent layers that share keys and values, for `cla`."""
     split: int | None = None
-    """For `yoco`: the layer whose keys and values all layers above it read; the middle one if null."""
+    """The layer whose keys and values all layers above it read, for `yoco`; the middle one if null."""
     partition: str = "pizza"
-    """For `condensed`: `pizza`, `sandwich` or `lasagna`."""
+    """The partition for `condensed`: `pizza`, `sandwich` or `lasagna`."""
     kv_layers: int | None = None
-    """For `condensed`: layers with keys and values of their own; half of the layers if null."""
+    """The number of layers with keys and values of their own, for `condensed`; half of the layers if null."""
     seed: int = 0
-    """For `random`: of the layers drawn; not the run's seed."""
+    """The seed of the layers drawn for `random`; not the run's seed."""
     share: str = "both"
     """What is read from another layer: `both`, or only `keys` or `values`."""
     key_source: list[list[int]] | None = None
-    """For `tables`: [n_layer, n_head]."""
+    """The layer of each head's keys for `tables`, [n_layer, n_head]."""
     value_source: list[list[int]] | None = None
-    """For `tables`: [n_layer, n_head]; the keys' if null."""
+    """The layer of each head's values for `tables`, [n_layer, n_head]; the keys' if null."""
 
 
 @dataclass
@@ -82,16 +82,16 @@ class OptimConfig:
     warmup_steps: int = 60
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
     weight_decay: float = 0.1
-    """Of matrices and embeddings; biases and layer norms have none."""
+    """Weight decay of matrices and embeddings; biases and layer norms have none."""
     grad_clip: float = 1.0
     """Largest norm of the whole gradient; 0: no clipping."""
     label_smoothing: float = 0.0
-    """Of the training loss only."""
+    """Weight of the uniform distribution that is mixed into the targets of the training loss."""
 
 
 @dataclass
 class TrainerConfig:
-    """Where and how a run is carried out; none of it but the precision changes the result.
+    """The place and the way in which a run is carried out; none of it but the precision changes the result.
 
     Several devices change it as another order of summation does, and dropout draws other numbers.
     """
@@ -101,7 +101,7 @@ class TrainerConfig:
     devices: int = 1
     """GPUs of this machine, or processes on a CPU, that share every batch."""
     strategy: str = "ddp"
-    """Of several devices: `ddp`, each holds the whole model, or `fsdp`, each a share of it."""
+    """What each of several devices holds: the whole model (`ddp`) or a share of it (`fsdp`)."""
     precision: str = "auto"
     """Precision of training: `bf16` (autocast), `fp32`, or `auto`: bf16 where the processor has the instructions, as
     settled where the run is planned and kept from then on."""
@@ -118,7 +118,7 @@ class TrainerConfig:
     keep_checkpoints: int = 0
     """How many of the last checkpoints a finished run keeps beside its model; while it trains there is always one."""
     keep_best: bool = False
-    """Also keep the model of the lowest validation loss, in `checkpoints/best`."""
+    """Keep the model of the lowest validation loss too, in `checkpoints/best`."""
     compile: bool = False
     """Compile the layers with torch.compile; worth it on a GPU."""
     checkpoint_activations: bool = False
@@ -134,9 +134,9 @@ class LoggerConfig:
     project: str = "sla-ablate"
     """W&B's project, MLflow's experiment."""
     mode: str = "online"
-    """For `wandb`: `online`, or `offline` to synchronise later."""
+    """W&B's mode: `online`, or `offline` to synchronise later."""
     tracking_uri: str | None = None
-    """For `mlflow`; null: the variable MLFLOW_TRACKING_URI, or else a database in the folder of the sweep."""
+    """MLflow's store; null: the variable MLFLOW_TRACKING_URI, or else a database in the folder of the sweep."""
 
 
 @dataclass
@@ -144,9 +144,9 @@ class LimitsConfig:
     """What one attempt at a run may take before it is ended as failed; null: no limit."""
 
     minutes: float | None = None
-    """Of time."""
+    """Time."""
     memory_gb: float | None = None
-    """Of main memory that its process holds (on several devices the first one's), in 10^9 bytes."""
+    """Main memory that its process holds (on several devices the first one's), in 10^9 bytes."""
 
 
 @dataclass
@@ -161,7 +161,7 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     seed: int = 0
-    """Of the initial weights, the batches and dropout; equal for the runs of a pair."""
+    """The seed of the initial weights, the batches and dropout; equal for the runs of a pair."""
     sweep: str = "default"
     """Name of the folder that collects the runs to be compared."""
     output: str = "runs"
@@ -169,7 +169,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """From nested plain containers, such as the `config` of a run record."""
+        """Make a configuration from nested plain containers, such as the `config` of a run record."""
         parts = {f.name: f.default_factory for f in fields(cls)}
         return cls(
             **{

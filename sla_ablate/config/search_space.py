@@ -21,11 +21,11 @@ class SearchSpace:
 
     fixed: list[str]
     chosen: dict[str, BaseDistribution]
-    """By key, as it is written in an override."""
+    """What each key, as it is written in an override, is chosen from."""
 
     @classmethod
     def of(cls, overrides: Sequence[Override]) -> SearchSpace:
-        """From parsed overrides; of two with the same key the later one counts.
+        """Make a space from parsed overrides; of two with the same key the later one counts.
 
         Raises:
             InputError: there is nothing to choose, or a sweep is of another kind.

@@ -1,1 +1,1 @@
-"""From configurations to runs that are carried out: which there are, where each is started, and what became of it."""
+"""Runs are planned here, started where a launcher says, and watched until it is recorded what became of them."""

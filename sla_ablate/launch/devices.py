@@ -15,7 +15,7 @@ from sla_ablate.config.machine import VARIABLE, visible_devices
 from sla_ablate.files import claim
 
 LOCKS = Path(tempfile.gettempdir()) / "-".join(["sla-ablate", str(os.getuid()), os.environ.get("SLURM_JOB_ID", "all")])
-"""Of this machine and user: a device is held as a run folder is, so that nothing outlives a killed process.
+"""Locks of this machine and user: a device is held as a run folder is, so that nothing outlives a killed process.
 
 Jobs of Slurm on one machine each number their own devices from 0.
 """
@@ -32,7 +32,7 @@ class Device:
 
 @contextmanager
 def borrow(accelerator: str, count: int, give_up: Callable[[], bool]) -> Iterator[Device | None]:
-    """So many devices that no other run has; waits for them, and yields None if `give_up` says so meanwhile.
+    """Borrow so many devices that no other run has; waits for them, and yields None if `give_up` says so meanwhile.
 
     Where there is no choice nothing is handed out: without a GPU, and with one, which runs may share.
     """

@@ -16,16 +16,16 @@ from sla_ablate.patterns.costs import n_parameters
 from sla_ablate.text import size
 
 MODEL_BYTES_PER_PARAMETER = 4
-"""Of a model's file: the weights, in float32."""
+"""Bytes of a model's file: the weights, in float32."""
 CHECKPOINT_BYTES_PER_PARAMETER = 12
-"""Of a trainer's checkpoint: the weights and AdamW's two moments, in float32."""
+"""Bytes of a trainer's checkpoint: the weights and AdamW's two moments, in float32."""
 
 
 class DiskBytes(NamedTuple):
     """What one run writes, without its log and metrics."""
 
     running: int
-    """At most, while it trains: a checkpoint replaces an earlier one only when it is complete."""
+    """The most while it trains: a checkpoint replaces an earlier one only when it is complete."""
     done: int
     """What a finished run leaves."""
 

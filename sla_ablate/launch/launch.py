@@ -1,4 +1,4 @@
-"""From checked runs to finished ones: the ledger, the disk, Hydra's launchers, and the summary."""
+"""Checked runs are carried out: the ledger, the disk, Hydra's launchers, and the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a command line's overrides to checked runs, each with the folder that it belongs into."""
+"""The plan of a command line: its overrides as checked runs, each with the folder that it belongs into."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Run:
 
     @cached_property
     def folder(self) -> Path:
-        """Where its files are."""
+        """The folder of its files."""
         return run_folder(self.config, identify(self.config, self.data_digest))
 
 
@@ -46,7 +46,7 @@ class Plan:
     hydra: DictConfig
     """Composed for the whole: how runs are launched."""
     space: SearchSpace | None = None
-    """Where Optuna chooses the runs: from what. `runs` are then its corners."""
+    """What Optuna chooses the runs from, if it does; `runs` are then its corners."""
 
 
 def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:

@@ -21,7 +21,7 @@ from sla_ablate.processes.signals import ECHO_SECONDS
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # Slurm's and submitit's pre-emption
 
 received: list[signal.Signals] = []
-"""By this process, in order."""
+"""The signals that this process received, in order."""
 
 _first = 0.0
 _previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}

@@ -25,9 +25,9 @@ class AttentionCall(NamedTuple):
     queries: Tensor
     """After rotation."""
     keys: Tensor
-    """Those that the queries met: of the layer that each head reads, after rotation."""
+    """The keys that the queries met: those of the layer that each head reads, after rotation."""
     values: Tensor
-    """Of the layer that each head reads."""
+    """The values of the layer that each head reads."""
     outputs: Tensor
     """The heads' outputs o_h, before the output projection."""
 
@@ -37,9 +37,9 @@ class Captured:
     """All attention calls of one forward pass, by layer, and the residual stream between the layers."""
 
     output_weights: list[Tensor]
-    """Of each layer W_O by heads, [H, head_size, C]: head h adds o_h · W_O[h] to the residual stream."""
+    """Each layer's W_O by heads, [H, head_size, C]: head h adds o_h · W_O[h] to the residual stream."""
     calls: list[AttentionCall] = field(default_factory=list)
-    """Of each layer."""
+    """One call a layer."""
     stream: list[Tensor] = field(default_factory=list)
     """[B, T, C] before each layer, and after the last one."""
 

@@ -28,7 +28,7 @@ class GPTConfig:
     bias: bool = True
     """Biases in linear layers and layer norms, as GPT-2 has them."""
     dropout: float = 0.0
-    """Of the embedding, the attention weights and both residual branches."""
+    """Probability of dropping an element of the embedding, of the attention weights and of both residual branches."""
     positions: str = "learned"
     """`learned` (GPT-2's wpe) or `rotary` (Su et al. 2021, arXiv 2104.09864), which needs no parameters."""
     rotary_base: float = 10000.0

@@ -49,13 +49,13 @@ class Pieces:
     sizes: list[int]
     """Heads in each of the layer's own pieces."""
     lent: list[int]
-    """Those of its own pieces that layers above read."""
+    """The own pieces, by number, that layers above read."""
     borrowed: list[tuple[int, int]]
     """Pieces of layers below that its heads read: the layer, and which of the pieces that it lends."""
     order: list[int]
     """The pieces that its heads read, in the order of the heads, as numbers into the borrowed and then its own."""
     is_shared: bool
-    """Whether several layers read all of this layer's heads and nothing else."""
+    """True if several layers read all of this layer's heads and nothing else."""
 
     def split(self, own: Tensor) -> Sequence[Tensor]:
         """The layer's own pieces, [B, some heads, T, head_size] each, from those of its kept heads."""

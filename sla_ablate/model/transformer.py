@@ -137,7 +137,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """From tokens to final hidden states; its weights have the same names and shapes under every pattern.
+    """GPT-2's layers, from tokens to final hidden states; weights have the same names and shapes under every pattern.
 
     Args:
         config: the model's shape.
@@ -165,9 +165,9 @@ class Transformer(nn.Module):
         self.top_kept = int(np.flatnonzero((self.keys_kept | self.values_kept).any(1)).max())
         """The last layer that keeps some of its keys or values."""
         self.checkpoint_activations = False
-        """Whether a training step keeps only what goes into each layer, and computes the rest again backwards."""
+        """True if a training step keeps only what goes into each layer, and computes the rest again backwards."""
         self.is_compiled = False
-        """Whether its layers are compiled, for training; they are evaluated as they are."""
+        """True if the layers are compiled for training; they are evaluated as they are."""
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         if config.positions == "learned":
             self.wpe = nn.Embedding(config.block_size, config.n_embd)
@@ -186,7 +186,7 @@ class Transformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.wte.weight.device
 
     def empty_cache(self, batch_size: int, capacity: int, padding: Tensor | None = None) -> KVCache:

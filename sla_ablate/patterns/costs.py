@@ -41,7 +41,7 @@ class Costs:
     parameters: int
     """All of the model's, the same for every pattern."""
     parameters_read: int
-    """Without the weights and biases that compute keys and values no head reads."""
+    """The parameters but for the weights and biases that compute keys and values no head reads."""
     forward_flops_per_token: float
     """Matrix products of a whole context of block_size tokens, per token; a query sees the keys up to its own."""
     training_flops_per_token: float

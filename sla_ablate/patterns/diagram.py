@@ -12,7 +12,7 @@ Panel = tuple[str, Table, Mask]
 OWN, SKIP = "#c4c4c4", "#0072b2"
 """Light grey, and the blue of Okabe and Ito's palette: told apart by colour-blind eyes and in grey print."""
 HEAD, LAYER, RADIUS = 44, 34, 8
-"""From one head to the next, from one layer to the next, and of a head's disc, in pixels."""
+"""Distances from one head to the next and from one layer to the next, and the radius of a head's disc, in pixels."""
 
 
 def text(pattern: SkipPattern) -> str:
@@ -93,7 +93,7 @@ def _panel(what: str, source: Table, read: Mask, left: int, bottom: int) -> list
 
 
 def _arc(x: int, y: int, drop: int, bulge: int) -> str:
-    """From (x, y) down by `drop`, to the right by `bulge`; the control point lies twice as far out as the curve."""
+    """An arc from (x, y) down by `drop`, bulging to the right; its control point lies twice as far out as the curve."""
     path = f"M{x} {y}q{2 * bulge} {drop // 2} 0 {drop}"
     return f'<path d="{path}" fill="none" stroke="{SKIP}" stroke-width="1.5"/>'
 

@@ -15,9 +15,9 @@ class Names(NamedTuple):
     """What a pattern is called; as format strings over its constructor's arguments and `pattern` itself."""
 
     label: str
-    """In words, for tables and figures."""
+    """The name in words, for tables and figures."""
     slug: str
-    """As a piece of a folder's name."""
+    """The name as a piece of a folder's name."""
 
 
 @dataclass(frozen=True)

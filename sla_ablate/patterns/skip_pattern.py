@@ -81,7 +81,7 @@ class SkipPattern:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether every head attends to its own layer."""
+        """True if every head attends to its own layer."""
         return self == SkipPattern.baseline(self.n_layer, self.n_head)
 
     def __eq__(self, other: object) -> bool:

@@ -42,7 +42,7 @@ class Interruption:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
     def leave_to_parent(self) -> None:
-        """In a process that was forked: take no notice of signals from now on, and end with the parent (on Linux)."""
+        """Take no notice of signals from now on, in a process that was forked, and end with the parent (on Linux)."""
         self._handler = signal.SIG_IGN
         self.listen()
         end_with_parent(signal.SIGKILL)

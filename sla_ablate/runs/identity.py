@@ -22,13 +22,13 @@ class Identity:
     run_id: str
     """Readable slug and hash of everything."""
     pairing: str
-    """Of everything but the pattern: runs that share it are a pair."""
+    """Hash of everything but the pattern: runs that share it are a pair."""
     setting: str
-    """Of everything but the pattern and the seed: runs that share it stand in one table."""
+    """Hash of everything but the pattern and the seed: runs that share it stand in one table."""
 
 
 def run_folder(config: RunConfig, identity: Identity) -> Path:
-    """Where a run's files are."""
+    """The folder of a run's files."""
     return Path(config.output) / config.sweep / identity.run_id
 
 

@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def seconds_left(self) -> float | None:
-        """Of training, for a run that is training."""
+        """Seconds of training that are left, for a run that is training."""
         if self.state != "running" or not self.tokens_per_second:
             return None
         return (self.steps - self.step) * self.tokens_per_step / self.tokens_per_second

@@ -25,7 +25,7 @@ class RunLogger:
 
     logger: Logger
     resumed: bool
-    """Whether it still holds what earlier attempts at the run told it."""
+    """True if it still holds what earlier attempts at the run told it."""
     close: Callable[[str], object]
     """Ends its run as `FINISHED`, `FAILED` or `KILLED`."""
 
@@ -65,7 +65,7 @@ def hyperparameters(config: RunConfig) -> dict[str, str | int | float]:
 
 
 def _tensorboard(config: RunConfig, folder: Path) -> RunLogger:
-    """In `RUN/tensorboard`; made anew by every attempt, so that it holds each point once."""
+    """A logger in `RUN/tensorboard`, made anew by every attempt, so that it holds each point once."""
     from lightning.pytorch.loggers import TensorBoardLogger
     from torch.utils.tensorboard.summary import hparams
 
@@ -77,7 +77,7 @@ def _tensorboard(config: RunConfig, folder: Path) -> RunLogger:
 
 
 def _wandb(config: RunConfig, folder: Path) -> RunLogger:
-    """In `RUN/wandb`, and online if so chosen; every attempt has the id that `RUN/wandb.id` holds.
+    """A logger in `RUN/wandb`, and online if so chosen; every attempt has the id that `RUN/wandb.id` holds.
 
     An offline run of W&B's cannot be resumed, and when two of one id are synchronised the later replaces the earlier:
     so the last attempt's holds everything, and those before it are removed.
@@ -115,7 +115,7 @@ def _wandb(config: RunConfig, folder: Path) -> RunLogger:
 
 
 def _mlflow(config: RunConfig, folder: Path) -> RunLogger:
-    """Where `logger.tracking_uri` or MLflow's variable says, else in `SWEEP/mlflow.db`.
+    """A logger where `logger.tracking_uri` or MLflow's variable says, else in `SWEEP/mlflow.db`.
 
     Every attempt goes on with the run whose id `RUN/mlflow.id` holds.
     """
@@ -145,7 +145,7 @@ def _mlflow(config: RunConfig, folder: Path) -> RunLogger:
 
 
 def _is_active(run_id: str) -> bool:
-    """Whether MLflow knows a run, and as one that was not deleted."""
+    """Tell whether MLflow knows a run, and as one that was not deleted."""
     import mlflow
 
     try:

@@ -56,7 +56,7 @@ def environment(config: RunConfig, device: str, trained_in: str) -> dict[str, An
 
 
 def _git_commit() -> str | None:
-    """Of the checkout that the package is run from; None where it is installed."""
+    """The commit of the checkout that the package is run from; None where it is installed."""
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return None

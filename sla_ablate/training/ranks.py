@@ -39,7 +39,7 @@ class Rank:
     number: int
     count: int
     _listener: socket.socket | None = None
-    """Of rank 0, where the others find it: bound before there were others, so that no port can be taken meanwhile."""
+    """Rank 0's socket, where the others find it; bound before there were others, so that nobody can take its port."""
 
     def connect(self, device: str) -> None:
         """Join the process group: gloo, and NCCL between GPUs (device type `cuda`)."""
@@ -116,7 +116,7 @@ def _watch(number: int, process: int, leaving: threading.Event, say: Callable[[s
 
 
 def agree(*decisions: bool) -> list[bool]:
-    """Those of rank 0, on every rank."""
+    """The decisions of rank 0, on every rank."""
     if not distributed.is_initialized():
         return list(decisions)
     common = torch.tensor(decisions)

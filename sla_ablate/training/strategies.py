@@ -97,7 +97,7 @@ class FullySharded(DDPStrategy):
 
 
 def whole(model: GPT) -> GPT:
-    """On rank 0 the model with whole weights, a copy if it was sharded; to be called on every rank."""
+    """The model with whole weights on rank 0, a copy if it was sharded; to be called on every rank."""
     if not isinstance(model.wte.weight, DTensor):
         return model
     weights = _gathered(model.state_dict())

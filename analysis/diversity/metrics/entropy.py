@@ -16,6 +16,6 @@ class Entropy(TileMetric):
     shapes: ClassVar = {"entropy": "LH", "normalised_entropy": "LH"}
 
     def sums(self, tile: Tile) -> dict[str, Tensor]:
-        """Of each head."""
+        """The entropy of each head."""
         greatest = (tile.block.rows + 1).double().log().clamp(min=TINY)
         return {"entropy": tile.entropy.sum(-1), "normalised_entropy": tile.entropy @ (1 / greatest)}

@@ -29,9 +29,9 @@ class GeneralisedJSD(TileMetric):
         super().__init__(setting)
         members = torch.stack([~self.skip, self.skip], 1).double()  # [L, 2, H]
         self.shares = members.mean(2)
-        """Of own and skip heads in each layer, [L, 2]."""
+        """Numbers of own and of skip heads in each layer, [L, 2]."""
         self.weights = members / members.sum(2, keepdim=True)
-        """Of the heads in the mean of each group, [L, 2, H]; NaN for a group without heads."""
+        """Weights of the heads in the mean of each group, [L, 2, H]; NaN for a group without heads."""
 
     def sums(self, tile: Tile) -> dict[str, Tensor]:
         """Differences of entropies that each add up over keys."""

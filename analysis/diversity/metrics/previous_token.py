@@ -1,4 +1,4 @@
-"""Whether a head looks at the token before."""
+"""Previous-token score: does a head look at the token before?"""
 
 from __future__ import annotations
 

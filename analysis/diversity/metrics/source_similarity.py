@@ -1,4 +1,4 @@
-"""Whether a skip head looks where its source head looks, or elsewhere."""
+"""Source similarity: does a skip head look where its source head looks, or elsewhere?"""
 
 from __future__ import annotations
 

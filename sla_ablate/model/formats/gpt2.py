@@ -29,7 +29,7 @@ OURS = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
 }
-"""Where GPT-2's configuration has a choice, what this model computes; GPT-2's defaults among it."""
+"""What this model computes where GPT-2's configuration has a choice; GPT-2's defaults are among it."""
 
 
 def load(cls: type[Model], weights: Mapping[str, Any] | str | Path, pattern: SkipPattern | None = None) -> Model:
@@ -119,7 +119,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
 
 
 def _n_head(config: dict[str, Any]) -> int | None:
-    """Of a GPT-2 configuration, if it says so."""
+    """The number of heads in a GPT-2 configuration, if it tells."""
     for name, possible in OURS.items():
         if config.get(name, possible[0]) not in possible:
             raise InputError(f"config.json: {name}={config[name]} is not supported; only {possible[0]}")

@@ -16,12 +16,12 @@ class Usage(L.Callback):
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        """Of training, up to the last micro-batch, with validations and checkpoints between steps."""
+        """Seconds of training up to the last micro-batch, with validations and checkpoints between steps."""
         self._earlier_peak = 0
 
     @property
     def peak_memory_bytes(self) -> int:
-        """Of the GPU where one is in use, else of the process; of several, the first."""
+        """Peak memory of the GPU where one is in use, else of the process; of several, the first."""
         if torch.cuda.is_initialized():
             peak = torch.cuda.max_memory_allocated()
         else:
