@@ -146,7 +146,7 @@ class LimitsConfig:
     minutes: float | None = None
     """Time."""
     memory_gb: float | None = None
-    """Main memory that its process holds (on several devices the first one's), in 10^9 bytes."""
+    """Main memory that its processes own, in 10^9 bytes; pages of the corpus's files do not count."""
 
 
 @dataclass

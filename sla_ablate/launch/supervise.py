@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from dataclasses import asdict
 from functools import cache
@@ -14,8 +13,9 @@ from sla_ablate.files import claim
 from sla_ablate.launch import sweep_signals as stop
 from sla_ablate.launch.devices import Device, borrow
 from sla_ablate.processes import outcome
+from sla_ablate.processes.memory import group_bytes
 from sla_ablate.processes.signals import INTERRUPTED
-from sla_ablate.processes.zygote import LostError, Zygote
+from sla_ablate.processes.zygote import Call, LostError, Zygote
 from sla_ablate.runs.record import Record, read_config, read_record, read_summary, write_record
 
 WORKER = "sla_ablate.training.worker"
@@ -113,20 +113,14 @@ def _run(zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int
         while steps and call.seconds >= steps[0][0]:
             reason = f"took longer than limits.minutes={limits.minutes:g}"
             call.send(steps.pop(0)[1])
-        if limits.memory_gb is not None and not reason and (held := _memory_gb(call.pid)) > limits.memory_gb:
+        if limits.memory_gb is not None and not reason and (held := _held_gb(call)) > limits.memory_gb:
             reason = f"held {held:.2f} GB of memory, more than limits.memory_gb={limits.memory_gb:g}"
             call.send(signal.SIGKILL)
     return exit_code, reason
 
 
-def _memory_gb(process: int | None) -> float:
-    """Resident memory of a process; 0 where the system has no /proc, or there is no such process."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"VmRSS:\s*(\d+) kB", status)
-    return int(found[1]) * 1024 / 1e9 if found else 0
+def _held_gb(call: Call) -> float:
+    return group_bytes(call.pid) / 1e9 if call.pid is not None else 0.0
 
 
 def _say(folder: Path, line: str) -> None:
