@@ -25,8 +25,8 @@ lint: $(INSTALLED) ## ruff
 types: $(INSTALLED) ## mypy
 	$(BIN)/mypy
 
-tests: $(INSTALLED) ## pytest, slow tests included
-	$(BIN)/python -m pytest
+tests: $(INSTALLED) ## pytest on two cores, slow tests included
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 package: $(INSTALLED) ## build the wheel and use it from an empty folder
 	$(BIN)/python -m tests.package

@@ -1,4 +1,4 @@
-"""Shared fixtures: the numeric oracles, and a small corpus."""
+"""Shared fixtures: the numeric oracles, a small corpus, and the command line in a process of its own or in this one."""
 
 from __future__ import annotations
 
@@ -9,17 +9,33 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+# One thread in every process of the suite, before anything loads a library that counts cores: for tensors as small
+# as the tests' a second thread costs ten times what it saves.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+import hypothesis
 import numpy as np
 import pytest
 
+from sla_ablate import commands
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import run_folders
 
+# Examples may take as long as they like: how long depends on what else the machine does.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
+
 STUB = Path(__file__).parent / "stub"
 ORACLES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))
+
+
+def pytest_collection_modifyitems(items):
+    """Long tests first, so that all workers end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(params=ORACLES, ids=lambda path: path.stem)
@@ -47,6 +63,21 @@ def short_shards(tmp_path_factory) -> TokenShards:
     lines = (json.dumps({"id": f"doc{i}", "text": "".join(rng.choice(list("abcd "), 1 + i % 40))}) for i in range(50))
     (folder / "short.jsonl").write_text("\n".join(lines) + "\n")
     return prepare(DataConfig(str(folder / "short.jsonl"), tokenizer="bytes", cache=str(folder)), log=lambda line: None)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """Runs a command in this process and an empty folder; for what ends before a run starts."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            commands.main(arguments)
+        output = capsys.readouterr()
+        return SimpleNamespace(returncode=end.value.code, stdout=output.out, stderr=output.err)
+
+    return run
 
 
 @pytest.fixture

@@ -1,19 +1,20 @@
-"""The command line as a user has it: real processes."""
+"""The command line as a user has it: real processes where runs start, this one where none does."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from sla_ablate import commands
+from sla_ablate.files import claim
 from sla_ablate.runs.record import read_records
 
 TINY = [
@@ -22,23 +23,38 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def tiny(small_corpus):
+    return [*TINY, f"data.path={small_corpus}", f"data.cache={small_corpus.parent / 'cache'}"]
+
+
+def start(folder, *arguments):
+    """Runs `sla-ablate` as a user does, in a folder; returns the finished process."""
+    return subprocess.run(
+        [sys.executable, "-m", "sla_ablate", *arguments], cwd=folder, capture_output=True, text=True, env=os.environ
+    )
+
+
 @pytest.fixture
-def sla(tmp_path, small_corpus):
-    """Runs `sla-ablate` in an empty folder; returns the finished process."""
-
-    def run(*arguments, **environment):
-        return subprocess.run(
-            [sys.executable, "-m", "sla_ablate", *arguments],
-            cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **environment},
-        )  # fmt: skip
-
-    run.tiny = [*TINY, f"data.path={small_corpus}", f"data.cache={small_corpus.parent / 'cache'}"]
-    run.folder = tmp_path
-    return run
+def sla(tmp_path):
+    return lambda *arguments: start(tmp_path, *arguments)
 
 
-def records(sweep: Path) -> list[dict]:
-    return read_records(sweep)
+SWEEP = ["train", "-m", "pattern=baseline,sla", "pattern.distance=1,2", "seed=0,1", "sweep=s"]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny):
+    """A folder in which `SWEEP` was run, and what it said. It is shared: copy it before you write to it."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, start(folder, *SWEEP, *tiny)
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A folder of one's own in which `SWEEP` was run."""
+    shutil.copytree(trained[0] / "runs", tmp_path / "runs")
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -72,34 +88,42 @@ def records(sweep: Path) -> list[dict]:
         (["-m", "pattern=sla", "pattern.distance=1,7,x"], "pattern.distance: Value 'x'"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2_and_writes_nothing(sla, small_corpus, overrides, message):
+def test_bad_input_is_one_line_and_exit_code_2_and_writes_nothing(here, tmp_path, small_corpus, overrides, message):
     cache = f"data.cache={small_corpus.parent / 'cache'}"
-    done = sla("train", cache, *overrides)
+    done = here("train", cache, *overrides)
     assert done.returncode == 2, done.stderr
     assert re.search(message, done.stderr), done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == "" or "prepared" in done.stdout
-    assert list(sla.folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_every_fault_of_a_multirun_is_told_before_anything_starts(sla):
-    done = sla("train", "-m", *sla.tiny, "pattern=sla", "pattern.distance=1,3,4")
+def test_bad_input_is_one_line_of_a_real_process_too(sla, tmp_path):
+    done = sla("train", "optim.lrr=1")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("sla-ablate: option 'optim.lrr' is unknown")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_fault_of_a_multirun_is_told_before_anything_starts(here, tmp_path, tiny):
+    done = here("train", "-m", *tiny, "pattern=sla", "pattern.distance=1,3,4")
     assert done.returncode == 2
     assert [line.split(" is ")[0] for line in done.stderr.splitlines()] == [
         "sla-ablate: distance=3",
         "sla-ablate: distance=4",
     ]
-    assert list(sla.folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_multirun_report_and_repetition(sla):
-    sweep = ["train", "-m", *sla.tiny, "pattern=baseline,sla", "pattern.distance=1,2", "seed=0,1", "sweep=s"]
-    done = sla(*sweep)
+@pytest.mark.slow
+@pytest.mark.xdist_group("trained")
+def test_a_multirun(trained):
+    folder, done = trained
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 asked for, 6 run(s), 0 already done" in done.stdout  # the baseline ignores the distance
     assert "6 done" in done.stdout
 
-    found = records(sla.folder / "runs" / "s")
+    found = read_records(folder / "runs" / "s")
     assert [r["state"] for r in found] == ["done"] * 6
     assert len({r["pairing"] for r in found}) == 2
     assert len({r["setting"] for r in found}) == 1
@@ -110,7 +134,7 @@ def test_multirun_report_and_repetition(sla):
     assert record["environment"]["threads"] == 1
     assert record["results"]["validation"]["stride"] == 16
 
-    run = sla.folder / "runs" / "s" / record["run_id"]
+    run = folder / "runs" / "s" / record["run_id"]
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config == record["config"]
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -119,78 +143,86 @@ def test_multirun_report_and_repetition(sla):
 
     assert load_file(run / "checkpoints" / "model.safetensors")["wte.weight"].shape == (257, 16)
 
-    before = {path: path.read_bytes() for path in sorted((sla.folder / "runs").glob("*/*/record.json"))}
-    started = time.monotonic()
-    again = sla(*sweep)
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("trained")
+def test_a_repeated_multirun_trains_nothing(copy, sla, tiny):
+    def files():
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in copy.rglob("*") if path.is_file()}
+
+    before = files()
+    again = sla(*SWEEP, *tiny)
     assert again.returncode == 0
     assert "6 already done" in again.stdout
-    assert time.monotonic() - started < 10  # it trained nothing
-    assert before == {path: path.read_bytes() for path in before}
+    assert files() == before
 
-    report = sla("report", "runs/s")
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("trained")
+def test_a_report(copy, here):
+    report = here("report", "runs/s")
     assert report.returncode == 0, report.stderr
     assert report.stdout.count("\n| ") >= 3
     assert "SLA, distance 2" in report.stdout
-    assert {p.name for p in (sla.folder / "runs/s/report").iterdir()} >= {"table.md", "table.csv", "differences.svg"}
+    assert {path.name for path in (copy / "runs/s/report").iterdir()} >= {"table.md", "table.csv", "differences.svg"}
 
 
-def test_a_failed_run_ends_alone_with_exit_code_1_and_is_retried(sla):
-    sweep = ["train", "-m", *sla.tiny, "seed=0,1", "sweep=f"]
+@pytest.mark.slow
+def test_a_failed_run_ends_alone_with_exit_code_1_and_is_retried(sla, tmp_path, tiny):
+    sweep = ["train", "-m", *tiny, "seed=0,1", "sweep=f"]
     # There is no GPU, which only the run itself can find out.
     done = sla(*sweep, "trainer.accelerator=gpu")
     assert done.returncode == 1
     assert "2 failed" in done.stdout
-    first = records(sla.folder / "runs" / "f")[0]
+    first = read_records(tmp_path / "runs" / "f")[0]
     assert first["state"] == "failed"
     assert re.fullmatch("exit code 1: trainer.accelerator=gpu is not possible, .*; choose auto or cpu", first["error"])
 
     again = sla(*sweep)
     assert again.returncode == 0, again.stdout
-    assert [(r["state"], r["attempt"]) for r in records(sla.folder / "runs" / "f")] == [("done", 2)] * 2
+    assert [(r["state"], r["attempt"]) for r in read_records(tmp_path / "runs" / "f")] == [("done", 2)] * 2
 
 
-def test_parallel_launcher_gives_the_same_results(sla):
-    sweep = ["train", "-m", *sla.tiny, "pattern=baseline,window", "seed=0"]
-    assert sla(*sweep, "sweep=one").returncode == 0
-    parallel = sla(*sweep, "sweep=two", "hydra/launcher=local")
+@pytest.mark.slow
+@pytest.mark.xdist_group("trained")
+def test_parallel_launcher_gives_the_same_results(sla, tmp_path, trained, tiny):
+    parallel = sla("train", "-m", *tiny, "pattern=baseline", "seed=0,1", "hydra/launcher=local")
     assert parallel.returncode == 0, parallel.stderr
     assert parallel.stderr == ""
-    one, two = (records(sla.folder / "runs" / name) for name in ("one", "two"))
+    one = [record for record in read_records(trained[0] / "runs" / "s") if record["pattern"]["label"] == "baseline"]
+    two = read_records(tmp_path / "runs" / "default")
     assert [r["results"] for r in one] == [r["results"] for r in two]
     assert [r["run_id"] for r in one] == [r["run_id"] for r in two]
 
 
-def test_a_run_held_by_a_living_process_is_left_alone(sla):
-    from sla_ablate.files import claim
-
-    single = ["train", *sla.tiny, "sweep=h"]
-    assert sla(*single).returncode == 0
-    (record,) = records(sla.folder / "runs" / "h")
-    run = sla.folder / "runs" / "h" / record["run_id"]
+@pytest.mark.slow
+@pytest.mark.xdist_group("trained")
+def test_a_run_held_by_a_living_process_is_left_alone(copy, sla, tiny):
+    run, *_ = copy.glob("runs/s/baseline-s0-*")
     (run / "record.json").unlink()
     with claim(run) as lock:
         assert lock is not None
-        done = sla(*single)
+        done = sla("train", *tiny, "sweep=s")
     assert "another process runs it; left alone" in done.stdout
     assert not (run / "record.json").exists()
 
 
-def test_report_of_nothing_is_one_line(sla):
-    (sla.folder / "runs" / "mine").mkdir(parents=True)
-    done = sla("report", "runs/min")
+def test_report_of_nothing_is_one_line(here):
+    Path("runs/mine").mkdir(parents=True)
+    done = here("report", "runs/min")
     assert done.returncode == 2
     assert done.stderr == "sla-ablate: runs/min holds no runs; beside it there are: mine\n"
 
 
-def test_prepare_tells_what_it_made(sla):
-    done = sla("prepare", *sla.tiny)
+def test_prepare_tells_what_it_made(here, tiny):
+    done = here("prepare", *tiny)
     assert done.returncode == 0, done.stderr
     assert "train: " in done.stdout
     assert " documents, " in done.stdout
 
 
-def test_patterns_of_one_model(sla):
-    done = sla("patterns")
+def test_patterns_of_one_model(here):
+    done = here("patterns")
     assert done.returncode == 0, done.stderr
     rows = {line.split()[0]: line for line in done.stdout.splitlines()[2:]}
     conf = Path(__file__).parents[2] / "conf" / "pattern"
@@ -199,12 +231,12 @@ def test_patterns_of_one_model(sla):
     assert rows["cla"].split()[1] == "0.500"
     assert rows["cla"].endswith("   CLA, groups of 2")
     assert "needs pattern.key_source" in rows["tables"]
-    assert len(sla("patterns", "model=micro,nano").stdout.split("relative to the baseline:")) == 3
+    assert len(here("patterns", "model=micro,nano").stdout.split("relative to the baseline:")) == 3
 
 
-def test_patterns_shows_tables_diagram_and_costs(sla):
+def test_patterns_shows_tables_diagram_and_costs(here):
     model = ["model.n_layer=2", "model.n_head=2", "model.n_embd=4", "model.block_size=3", "data.tokenizer=bytes"]
-    done = sla("patterns", *model, "pattern=sla", "pattern.distance=1", "pattern.heads=1", "--svg", "d/sla.svg")
+    done = here("patterns", *model, "pattern=sla", "pattern.distance=1", "pattern.heads=1", "--svg", "d/sla.svg")
     assert done.returncode == 0, done.stderr
     # Two layers of 12 · 4² weights and 13 · 4 in vectors, a final norm of 8, embeddings of (257 + 3) · 4.
     # Unread are a key and a value head 2 wide: 4 rows of 4 and a bias.
@@ -231,11 +263,11 @@ training FLOPs per token             8,664                          8,568   0.98
 KV-cache bytes per token                32                             24   0.750
 """
     assert done.stdout == expected
-    assert (sla.folder / "d" / "sla.svg").read_text().startswith("<svg ")
+    assert Path("d/sla.svg").read_text().startswith("<svg ")
 
 
-def test_patterns_has_a_section_for_each_pattern(sla):
-    done = sla("patterns", "pattern=baseline,sla_near,first_layer_values", "pattern.share=values", "seed=0,1")
+def test_patterns_has_a_section_for_each_pattern(here):
+    done = here("patterns", "pattern=baseline,sla_near,first_layer_values", "pattern.share=values", "seed=0,1")
     titles = [line for line in done.stdout.splitlines() if line.endswith("6 layers × 4 heads")]
     assert [title.split(":")[0] for title in titles] == [
         "baseline",
@@ -261,12 +293,12 @@ def test_patterns_has_a_section_for_each_pattern(sla):
         (["pattern=tables", "pattern.value_source=[[0,0]]"], "pattern=tables needs pattern.key_source"),
     ],
 )
-def test_patterns_refuses_bad_input_in_one_line(sla, arguments, message):
-    done = sla("patterns", *arguments)
+def test_patterns_refuses_bad_input_in_one_line(here, tmp_path, arguments, message):
+    done = here("patterns", *arguments)
     assert done.returncode == 2
     assert re.search(message, done.stderr), done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
-    assert list(sla.folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_patterns_needs_no_torch():
@@ -274,13 +306,13 @@ def test_patterns_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_generation_from_a_run(sla):
-    trained = sla("train", *sla.tiny, "pattern=sla", "pattern.distance=1", "sweep=g")
-    assert trained.returncode == 0, trained.stderr
-    (run,) = (sla.folder / "runs" / "g").iterdir()
+@pytest.mark.slow
+@pytest.mark.xdist_group("trained")
+def test_generation_from_a_run(here, trained):
+    run, *_ = trained[0].glob("runs/s/sla-d1-*")
 
     def generate(*options):
-        return sla("generate", str(run), "the law ", "--max-new-tokens", "30", *options)
+        return here("generate", str(run), "the law ", "--max-new-tokens", "30", *options)
 
     text = generate("--seed", "1").stdout
     assert text.startswith("the law ")
@@ -294,15 +326,15 @@ def test_generation_from_a_run(sla):
         (run, ["--top-k", "x"], "--top-k: invalid int value: 'x'"),
         (run, ["--seed", "-1"], "--seed -1 is not possible; choose 0 to 9223372036854775807"),
         (run, ["--seed", str(2**63)], "--seed 9223372036854775808 is not possible"),
-        (run.parent, [], "g is not a run's folder"),
+        (run.parent, [], "s is not a run's folder"),
     ]:
-        done = sla("generate", str(folder), "the law ", *options)
+        done = here("generate", str(folder), "the law ", *options)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert message in done.stderr
 
 
-def test_a_prompt_that_is_no_text_is_told(sla):
-    done = sla("generate", "run", b"a\xff")
+def test_a_prompt_that_is_no_text_is_told(here):
+    done = here("generate", "run", os.fsdecode(b"a\xff"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "sla-ablate: the prompt 'a\\udcff' is not UTF-8\n"
 
@@ -317,16 +349,23 @@ def test_a_reader_that_ends_gets_no_traceback():
     assert process.returncode == 1
 
 
-def test_help_is_quick_and_completion_knows_groups(sla):
-    done = sla("--help")
-    assert done.returncode == 0
-    assert "train" in done.stdout
+def test_help_imports_nothing_heavy():
+    code = "import sys\nfrom sla_ablate.commands import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    help_, modules = done.stdout.rsplit("\n", 2)[:2]
+    assert all(f"\n  {name}" in help_ for name in commands.names())
+    heavy = {"torch", "lightning", "hydra", "omegaconf", "pandas", "scipy", "matplotlib", "pyarrow"}
+    assert heavy & set(modules.split()) == set()
 
-    light = "import sys, sla_ablate.commands; sys.exit(any(m in sys.modules for m in ('torch', 'hydra', 'numpy')))"
-    assert subprocess.run([sys.executable, "-c", light]).returncode == 0
+
+def test_completion_knows_commands_groups_and_keys(here, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)
 
     def complete(line):
-        return sla("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setenv("COMP_POINT", str(len(line)))
+        return here("-sc", "query=bash").stdout.split()
 
     assert complete("sla-ablate") == complete("sla-ablate ") == commands.names()
     assert complete("sla-ablate tr") == ["train"]
