@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from random_models import FAMILY, model_of, models, patterns, random_tokens
 
 from sla_ablate import GPT, SkipPattern
-from sla_ablate.model.config import POSITIONS
 
 YOCO = SkipPattern.from_tables([[0] * 4, [1] * 4, [1] * 4, [1] * 4])
 
@@ -27,10 +26,9 @@ def test_outputs_and_gradients_are_the_unpruned_models(model):
     assert_pruning_changes_nothing(model)
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("name", FAMILY)
-def test_outputs_and_gradients_of_every_named_pattern_are_the_unpruned_models(name, positions):
-    assert_pruning_changes_nothing(model_of(FAMILY[name], positions=positions))
+def test_outputs_and_gradients_of_every_named_pattern_are_the_unpruned_models(name):
+    assert_pruning_changes_nothing(model_of(FAMILY[name]))
 
 
 def assert_pruning_changes_nothing(model):

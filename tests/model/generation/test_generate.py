@@ -11,7 +11,6 @@ from random_models import FAMILY, model_of, models, random_tokens
 from sla_ablate import GPT, GPTConfig, SkipPattern
 from sla_ablate.errors import InputError
 from sla_ablate.model import transformer
-from sla_ablate.model.config import POSITIONS
 from sla_ablate.model.generation import generate
 from sla_ablate.model.generation.generate import sample
 from sla_ablate.patterns.costs import costs
@@ -40,12 +39,11 @@ def spy_on_logits(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("name", FAMILY)
-def test_every_pattern_goes_on_as_without_a_cache(monkeypatch, name, positions):
+def test_every_pattern_goes_on_as_without_a_cache(monkeypatch, name):
     """In a block size of 8, so that the context is cut several times on the way."""
     new = 16
-    model = model_of(FAMILY[name], positions=positions, block_size=8)
+    model = model_of(FAMILY[name], block_size=8)
     prompt = random_tokens(1, 5)
     seen = spy_on_logits(monkeypatch)
     out = model.generate(prompt, new, temperature=0)
@@ -68,10 +66,9 @@ def test_rows_of_any_lengths_are_continued_as_alone(model, lengths):
         assert torch.equal(out[b], tokens)
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("name", FAMILY)
-def test_every_pattern_gives_the_logits_of_one_pass_in_chunks_and_in_steps(name, positions):
-    model, tokens = model_of(FAMILY[name], positions=positions), random_tokens(2, 12)
+def test_every_pattern_gives_the_logits_of_one_pass_in_chunks_and_in_steps(name):
+    model, tokens = model_of(FAMILY[name]), random_tokens(2, 12)
     steps, chunks = model.empty_cache(2, 12), model.empty_cache(2, 12)
     with torch.no_grad():
         whole = model(tokens)
