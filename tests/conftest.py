@@ -111,6 +111,7 @@ def sla(tmp_path, small_corpus):
         output, _ = process.communicate(timeout=30)
         return output
 
+    run.overrides = overrides
     run.start = start
     run.interrupt = interrupt
     run.cells = lambda: [ledger.cell(folder) for folder in run_folders(tmp_path / "runs" / "s")]

@@ -190,10 +190,10 @@ def test_a_sweep_is_shown_sharded_repeated_widened_and_retried(sla, tmp_path):
     ("text", "message"),
     [("0/2", "0/2 is no share"), ("3/2", "3/2 is no share"), ("1", "1 is no share")],
 )
-def test_a_share_has_to_be_one(sla, text, message):
-    code, output = sla("train", "--shard", text)
-    assert (code, output.count("\n")) == (2, 1)
-    assert message in output
+def test_a_share_has_to_be_one(here, sla, text, message):
+    done = here("train", *sla.overrides, "--shard", text)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]])
@@ -229,8 +229,8 @@ def _running(sla):
         return 0
 
 
-def test_a_sweep_that_the_disk_cannot_hold_is_refused(sla, tmp_path):
-    code, output = sla("train", "model.n_layer=1000", "model.n_embd=40000")
-    assert (code, output.count("\n")) == (2, 1)
-    assert "GB of disk are needed for 4 run(s)" in output
-    assert not (tmp_path / "runs").exists()
+def test_a_sweep_that_the_disk_cannot_hold_is_refused(here, sla, tmp_path):
+    done = here("train", *sla.overrides, "model.n_layer=1000", "model.n_embd=40000")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "GB of disk are needed for 4 run(s)" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -173,10 +173,8 @@ def test_no_rank_outlives_another(start):
     process = attempts.start()
     rank = wait_for_rank(process)
     wait_for_lines(attempts, more=2)
-    killed = time.monotonic()
     os.kill(rank, signal.SIGKILL)
     process.join(60)
-    assert time.monotonic() - killed < 5
     assert process.exitcode == 1
     assert attempts.said()[-1] == "run  rank 1 was ended by signal 9: Killed"
 
@@ -184,7 +182,7 @@ def test_no_rank_outlives_another(start):
     rank = wait_for_rank(process)
     wait_for_lines(attempts, more=2)
     attempts.kill(process)
-    wait_until(lambda: not exists(rank), 5)
+    wait_until(lambda: not exists(rank))
     assert attempts.finish() == 0
 
 

@@ -14,12 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from sla_ablate.config.schema import ModelConfig, OptimConfig, PatternConfig, RunConfig, TrainerConfig
 from sla_ablate.data.config import DataConfig
@@ -28,7 +26,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.launch.disk import disk_bytes
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.runs.identity import SCHEMA
-from sla_ablate.runs.record import read_record, write_record
+from sla_ablate.runs.record import read_record, write_config, write_record
 from sla_ablate.training import worker
 from sla_ablate.training.callbacks import validation
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, last_checkpoint
@@ -64,7 +62,7 @@ class Attempts:
         self.checkpoints = folder / "checkpoints"
         self.log = folder.with_suffix(".log")
         folder.mkdir()
-        (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config)))
+        write_config(folder, config)
         write_record(folder, {"schema": SCHEMA, "state": "running"})
 
     def start(self, file_bytes: int | None = None):
@@ -168,27 +166,29 @@ def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, config):
     assert [line["step"] for line in expected["metrics"]] == [7, 14, 21, 25, 28, 35, 42, 49, 50, 56, 60, 60]
     kept = [path for path in expected["files"] if path.endswith("ckpt")]
     assert kept == ["checkpoints/step-00000059.ckpt", "checkpoints/step-00000060.ckpt"]
-    chance = random.Random(0)
-    for workers in (0, 2):
-        config.trainer.workers = workers
-        killed = Attempts(tmp_path / f"killed-{workers}", config)
-        torture(killed, chance)
-        actual = killed.outcome()
-        assert {key: actual[key] == expected[key] for key in expected} == dict.fromkeys(expected, True)
+    killed = Attempts(tmp_path / "killed", config)
+    torture(killed, config, random.Random(0))
+    actual = killed.outcome()
+    assert {key: actual[key] == expected[key] for key in expected} == dict.fromkeys(expected, True)
 
 
-def torture(attempts: Attempts, chance: random.Random) -> None:
-    """Kill a run at all kinds of moments, and in the end let it finish."""
+def torture(attempts: Attempts, config: RunConfig, chance: random.Random) -> None:
+    """Kill a run at all kinds of moments, and in the end let it finish; processes read its batches in every other."""
+
+    def start():
+        config.trainer.workers = 2 - config.trainer.workers
+        write_config(attempts.folder, config)
+        return attempts.start()
 
     def kill_early() -> None:  # perhaps before training starts
-        process = attempts.start()
+        process = start()
         time.sleep(chance.uniform(0, 0.5))
         attempts.kill(process)
 
     kill_early()
     kills = 0
     while (reached := attempts.step()) < 45:
-        process = attempts.start()
+        process = start()
         attempts.wait_for_step(reached + chance.randint(1, 14))
         if kills % 2:
             stop_while_writing(process, attempts.checkpoints)
@@ -203,13 +203,14 @@ def torture(attempts: Attempts, chance: random.Random) -> None:
     assert kills > 2
 
     # Between the end of training and the record.
-    process = attempts.start()
+    process = start()
     wait_until(lambda: any("validating" in line for line in attempts.said()))
     attempts.kill(process)
     assert attempts.record()["state"] == "running"
     assert attempts.finish() == 0
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_run_after_its_step(tmp_path, config):
     config.trainer.checkpoint_minutes = 0
     config.trainer.keep_checkpoints = 1
@@ -249,9 +250,12 @@ def test_a_second_signal_ends_a_run_at_once(attempts):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_signal_during_imports_ends_a_worker_at_once(attempts):
-    started = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "sla_ablate.training.worker", str(attempts.folder)])
+def test_a_signal_during_imports_ends_a_worker_at_once(attempts, tmp_path):
+    (tmp_path / "lightning.py").write_text("import time; time.sleep(600)")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sla_ablate.training.worker", str(attempts.folder)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
     status = Path(f"/proc/{process.pid}/status")
 
     def caught() -> bool:  # the signals that the process has a handler for
@@ -260,11 +264,11 @@ def test_a_signal_during_imports_ends_a_worker_at_once(attempts):
 
     wait_until(caught)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == INTERRUPTED
-    assert time.monotonic() - started < 5
+    assert process.wait(60) == INTERRUPTED
     assert not attempts.checkpoints.exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_run_with_one_line_and_keeps_what_there_was(attempts):
     process = attempts.start()
     attempts.wait_for_step(5)
@@ -336,6 +340,7 @@ def test_metrics_that_were_shortened_are_not_made_up(attempts):
     assert "metrics.jsonl has been shortened" in attempts.said()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "keep_best"), [(0, False), (2, True)])
 def test_disk_use_is_what_was_foretold(tmp_path, config, keep, keep_best):
     config.optim.steps = 8
@@ -382,6 +387,7 @@ def test_the_best_model_is_that_of_all_attempts(tmp_path, monkeypatch):
     assert saved == [10, 20, 40]
 
 
+@pytest.mark.slow
 def test_seconds_and_memory_are_those_of_all_attempts(attempts):
     process = attempts.start()
     attempts.wait_for_step(20)
@@ -394,6 +400,6 @@ def test_seconds_and_memory_are_those_of_all_attempts(attempts):
     torch.save(state, path)
     assert attempts.finish() == 0
     cost = attempts.record()["cost"]
-    assert 1000 + before["seconds"] < cost["seconds"] < 1060
+    assert 1000 + before["seconds"] < cost["seconds"] < 2000  # each attempt counts once
     assert cost["tokens_per_second"] == cost["tokens"] / cost["seconds"]
     assert cost["peak_memory_bytes"] == 10**12
