@@ -133,6 +133,7 @@ def uses(tmp_path):
     return sorted((name, float(began), float(ended)) for name, began, ended in lines)
 
 
+@pytest.mark.slow
 def test_parallel_runs_have_a_device_each(sla, tmp_path):
     environment = {"CUDA_VISIBLE_DEVICES": "a,b,MIG-1,MIG-2", "TMPDIR": str(tmp_path)}
     code, output = sla("train", "hydra/launcher=local", code=TIMED.format(UNTIL_FOUR_RUN), **environment)
@@ -142,6 +143,7 @@ def test_parallel_runs_have_a_device_each(sla, tmp_path):
     assert max(began for _, began, _ in used) < min(ended for *_, ended in used)
 
 
+@pytest.mark.slow
 def test_runs_wait_for_a_device(sla, tmp_path):
     environment = {"CUDA_VISIBLE_DEVICES": "a,b", "TMPDIR": str(tmp_path)}
     launcher = ["hydra/launcher=local", "hydra.launcher.n_jobs=4"]

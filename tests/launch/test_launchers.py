@@ -48,7 +48,8 @@ def test_every_launcher_of_ours_names_what_it_needs():
     assert {(f"hydra/{path.parent.name}", path.stem) for path in files} <= set(extras.EXTRAS)
 
 
-@pytest.mark.parametrize("launcher", [["hydra/launcher=slurm_local"], pytest.param(RAY, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [["hydra/launcher=slurm_local"], RAY])
 def test_a_launcher_leaves_the_ledger_in_force(sla, launcher):
     code, output = sla("train", *launcher, code=ODD_SEEDS_FAIL, **RAY_ENVIRONMENT)
     assert (code, output.splitlines()[-1]) == (1, "2 done, 2 failed"), output
@@ -83,6 +84,7 @@ def slurm(tmp_path):
     return {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_FAKE": str(folder)}, folder
 
 
+@pytest.mark.slow
 def test_slurm_is_given_an_array_of_jobs_and_requeues_those_it_preempts(sla, slurm, tmp_path):
     environment, folder = slurm
     # Slurm signals every process of a job: the run, the two that forked it one after the other and submitit's.

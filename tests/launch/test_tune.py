@@ -51,6 +51,7 @@ def test_a_later_override_replaces_what_was_to_be_searched_and_the_reverse():
     assert (space.fixed, list(space.chosen)) == (["b=3"], ["a", "c"])
 
 
+@pytest.mark.slow
 def test_a_search_is_optunas_and_a_repeated_one_goes_on_from_the_ledger(sla, tmp_path):
     code, output = sla("train", *OPTUNA, "hydra.sweeper.n_trials=11", code=LOSS)
     assert code == 0, output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_resume import FORKSERVER
 
 from sla_ablate.config import extras
 from sla_ablate.config.extras import check_logger
@@ -137,8 +139,22 @@ def config():
     return config
 
 
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory):
+    """MLflow's database with its tables, which take seconds to make; to be copied."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    mlflow.set_experiment("sla-ablate")
+    return path
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", LOGGED)
-def test_attempts_at_a_run_are_one_run_of_the_logger(logger, run, config, monkeypatch):
+def test_attempts_at_a_run_are_one_run_of_the_logger(logger, run, config, monkeypatch, request):
+    if logger == "mlflow":
+        shutil.copy(request.getfixturevalue("mlflow_store"), run.parent)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     path = run / "metrics.jsonl"
     with opened(config, run) as log:  # the first attempt has no logger
@@ -181,9 +197,11 @@ def test_attempts_at_a_run_are_one_run_of_the_logger(logger, run, config, monkey
     assert ending == ENDINGS[logger]["failed"]
 
 
-def test_a_run_that_mlflow_no_longer_has_begins_anew(run, config):
+@pytest.mark.slow
+def test_a_run_that_mlflow_no_longer_has_begins_anew(run, config, mlflow_store):
     from mlflow.tracking import MlflowClient
 
+    shutil.copy(mlflow_store, run.parent)
     config.logger.name = "mlflow"
     config.logger.tracking_uri = f"sqlite:///{run.parent}/mlflow.db"
     with opened(config, run) as log:
@@ -194,22 +212,25 @@ def test_a_run_that_mlflow_no_longer_has_begins_anew(run, config):
     assert told("mlflow", run)[0] == {"loss": [(2, 5.0)]}
 
 
+def log_one_line(run):
+    """In a process of its own."""
+    with opened(RunConfig(logger=LoggerConfig("mlflow"), sweep="sweep"), run) as log:
+        log.log(1, loss=2.0)
+
+
 @pytest.mark.slow
-def test_runs_that_start_at_once_share_a_new_mlflow_store(tmp_path):
-    code = """
-import sys
-from pathlib import Path
-from sla_ablate.config.schema import LoggerConfig, RunConfig
-from sla_ablate.training.loggers import opened
-with opened(RunConfig(logger=LoggerConfig("mlflow"), sweep="sweep"), Path(sys.argv[1])) as log:
-    log.log(1, loss=2.0)
-"""
-    runs = [tmp_path / "sweep" / name for name in ("a", "b", "c")]
+def test_runs_that_start_at_once_share_a_new_mlflow_store(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MLFLOW")]:
+        monkeypatch.delenv(name)
+    runs = [tmp_path / "sweep" / name for name in ("a", "b")]
     for run in runs:
         run.mkdir(parents=True)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(run)], env=environment) for run in runs]
-    assert [process.wait() for process in processes] == [0, 0, 0]
+    processes = [FORKSERVER.Process(target=log_one_line, args=(run,)) for run in runs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
     for run in runs:
         assert (told("mlflow", run)[0], told("mlflow", run)[2]) == ({"loss": [(1, 2.0)]}, "FINISHED")
 
@@ -243,6 +264,7 @@ def sweep(tmp_path_factory, small_corpus):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("loggers")
 @pytest.mark.parametrize("logger", LOGGED)
 def test_a_sweep_that_is_interrupted_tells_a_logger_what_it_writes(sweep, logger):
     command = ["-m", "seed=0,1", f"logger={logger}", "logger.mode=offline", f"sweep={logger}"]
@@ -283,16 +305,27 @@ def test_a_sweep_that_is_interrupted_tells_a_logger_what_it_writes(sweep, logger
         (["logger=wandbb"], "logger 'wandbb' is unknown; .*did you mean 'wandb'"),
         (["logger.name=mlfow"], "logger.name 'mlfow' is unknown; .*did you mean 'mlflow'"),
         (["logger=wandb", "logger.mode=of"], "logger.mode 'of' is unknown; choose from online, offline"),
-        (["logger=wandb"], "logger=wandb finds no API key; run `wandb login`, set WANDB_API_KEY, or choose "),
-        (["logger=wandb"], "logger=wandb: WANDB_API_KEY invalid: "),
     ],
 )
-def test_a_logger_that_cannot_be_had_is_one_line_before_anything_starts(tmp_path, small_corpus, overrides, message):
-    environment = {"WANDB_API_KEY": "short"} if "WANDB_API_KEY invalid" in message else {}
-    process = Sweep(tmp_path, small_corpus).start(*overrides, **environment)
+def test_an_unknown_logger_is_one_line_before_anything_starts(here, tmp_path, overrides, message):
+    done = here("train", *overrides)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert re.search(message, done.stderr), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "logger=wandb finds no API key; run `wandb login`, set WANDB_API_KEY, or choose "),
+        ({"WANDB_API_KEY": "short"}, "logger=wandb: WANDB_API_KEY invalid: "),
+    ],
+)
+def test_wandb_without_a_key_is_one_line_before_anything_starts(tmp_path, small_corpus, environment, message):
+    process = Sweep(tmp_path, small_corpus).start("logger=wandb", **environment)
     output, error = process.communicate()
     assert (process.returncode, error.count("\n")) == (2, 1), error
-    assert re.search(message, error), error
+    assert message in error
     assert output == "" or "prepared" in output
     assert list(tmp_path.iterdir()) == []
 

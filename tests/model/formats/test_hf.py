@@ -95,6 +95,7 @@ def test_round_trip_through_the_auto_classes(gpt, tokens, tmp_path, complaints):
     assert AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_a_folder_saved_again_is_loaded_by_a_process_that_trusts_it(tmp_path):
     """With the class of this package, of which no folder holds a copy; one after the other, the first made by us."""
     SLAForCausalLM.from_gpt(model_of(**MODELS["sla"], vocab_size=VOCAB_SIZE)).save_pretrained(tmp_path / "0")
@@ -309,6 +310,7 @@ def bits_per_byte(model, shards, rolling):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("lm_eval")
 @pytest.mark.parametrize(("name", "dtype"), [("sla", torch.float64), ("keys and values apart, rotary", torch.float32)])
 def test_lm_evaluation_harness_agrees(name, dtype, corpus, shards, tmp_path, monkeypatch):
     lm_eval = pytest.importorskip("lm_eval")
@@ -340,10 +342,15 @@ def finished_run(run, gpt, shards, corpus):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("lm_eval")
 def test_the_readme_of_lm_eval(corpus, shards, tmp_path, monkeypatch, capsys):
     """Its commands, on a run of random weights."""
     pytest.importorskip("lm_eval")
+    import datasets
+    from lm_eval.__main__ import cli_evaluate
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     gpt = model_of(**MODELS["sla"], block_size=48, vocab_size=512).float()
     run = finished_run(Path("runs/demo/RUN"), gpt, shards, corpus)
 
@@ -360,13 +367,9 @@ def test_the_readme_of_lm_eval(corpus, shards, tmp_path, monkeypatch, capsys):
     names = {}
     exec(code, names)
     (command,) = re.findall(r" lm_eval (run .*?)\n\n", readme.replace("\\\n", ""), re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-m", "lm_eval", *command.replace("experiments/lm_eval", str(TASKS)).split()],
-        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    arguments = command.replace("experiments/lm_eval", str(TASKS)).split()
+    monkeypatch.setattr(sys, "argv", ["lm_eval", *arguments])
+    cli_evaluate()
     (file,) = Path("results").rglob("*.json")
     found = json.loads(file.read_text())["results"]["sla_validation"]
     assert found["bits_per_byte,none"] == pytest.approx(names["bits_per_byte"], abs=1e-6)
