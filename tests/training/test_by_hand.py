@@ -113,9 +113,9 @@ def test_a_run_is_what_comes_out_by_hand(tmp_path, config, expected, micro_batch
     logged = [line for line in lines if "loss" in line]
     assert [line["step"] for line in logged] == [3, 6, 9, 10]
     assert [line["tokens"] for line in logged] == [B * T * step for step in (3, 6, 9, 10)]
-    if micro_batches == 1:
-        means = [np.mean(losses[a:b]) for a, b in ((0, 3), (3, 6), (6, 9), (9, 10))]
-        assert [line["loss"] for line in logged] == pytest.approx(means, rel=1e-5)
+    means = [np.mean(losses[a:b]) for a, b in ((0, 3), (3, 6), (6, 9), (9, 10))]
+    assert [line["loss"] for line in logged] == pytest.approx(means, rel=1e-5)
+    assert [line["lr"] for line in logged] == pytest.approx([learning_rate(step - 1) for step in (3, 6, 9, 10)])
     validated = {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
     assert validated == pytest.approx(dict(zip((4, 8, 10), validation_losses, strict=True)), rel=1e-5)
 
