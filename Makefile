@@ -26,7 +26,7 @@ types: $(INSTALLED) ## mypy
 	$(BIN)/mypy
 
 tests: $(INSTALLED) ## pytest on two cores, slow tests included
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 package: $(INSTALLED) ## build the wheel and use it from an empty folder
 	$(BIN)/python -m tests.package

@@ -34,8 +34,9 @@ ORACLES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))
 
 
 def pytest_collection_modifyitems(items):
-    """Long tests first, so that all workers end together."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Files with long tests first, so that all workers end together; a worker has whole files, for their fixtures."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(params=ORACLES, ids=lambda path: path.stem)

@@ -116,7 +116,6 @@ def test_every_fault_of_a_multirun_is_told_before_anything_starts(here, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("trained")
 def test_a_multirun(trained):
     folder, done = trained
     assert done.returncode == 0, done.stdout + done.stderr
@@ -145,7 +144,6 @@ def test_a_multirun(trained):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("trained")
 def test_a_repeated_multirun_trains_nothing(copy, sla, tiny):
     def files():
         return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in copy.rglob("*") if path.is_file()}
@@ -158,7 +156,6 @@ def test_a_repeated_multirun_trains_nothing(copy, sla, tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("trained")
 def test_a_report(copy, here):
     report = here("report", "runs/s")
     assert report.returncode == 0, report.stderr
@@ -184,7 +181,6 @@ def test_a_failed_run_ends_alone_with_exit_code_1_and_is_retried(sla, tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("trained")
 def test_parallel_launcher_gives_the_same_results(sla, tmp_path, trained, tiny):
     parallel = sla("train", "-m", *tiny, "pattern=baseline", "seed=0,1", "hydra/launcher=local")
     assert parallel.returncode == 0, parallel.stderr
@@ -196,7 +192,6 @@ def test_parallel_launcher_gives_the_same_results(sla, tmp_path, trained, tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("trained")
 def test_a_run_held_by_a_living_process_is_left_alone(copy, sla, tiny):
     run, *_ = copy.glob("runs/s/baseline-s0-*")
     (run / "record.json").unlink()
@@ -307,7 +302,6 @@ def test_patterns_needs_no_torch():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("trained")
 def test_generation_from_a_run(here, trained):
     run, *_ = trained[0].glob("runs/s/sla-d1-*")
 

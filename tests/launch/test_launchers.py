@@ -49,22 +49,25 @@ def test_every_launcher_of_ours_names_what_it_needs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [["hydra/launcher=slurm_local"], RAY])
-def test_a_launcher_leaves_the_ledger_in_force(sla, launcher):
-    code, output = sla("train", *launcher, code=ODD_SEEDS_FAIL, **RAY_ENVIRONMENT)
+def test_submitit_leaves_the_ledger_in_force(sla):
+    code, output = sla("train", "hydra/launcher=slurm_local", code=ODD_SEEDS_FAIL)
     assert (code, output.splitlines()[-1]) == (1, "2 done, 2 failed"), output
     assert output.count("\nbaseline-s1-") == output.count("\nsla-d1-h3-s1-") == 1
-    code, output = sla("train", *launcher, **RAY_ENVIRONMENT)
+    code, output = sla("train", "hydra/launcher=slurm_local")
     assert (code, output.splitlines()[-1]) == (0, "4 done"), output
     assert sorted(sla.states()) == [("done", 1), ("done", 1), ("done", 2), ("done", 2)]
 
 
 @pytest.mark.slow
-def test_one_signal_lets_the_runs_of_ray_save(sla, tmp_path):
+def test_one_signal_lets_the_runs_of_ray_save_and_the_ledger_stays_in_force(sla, tmp_path):
     sweep = sla.start("train", *RAY, code=SAVING, **RAY_ENVIRONMENT)
     output = sla.interrupt(sweep, when_up=2)
     assert (sweep.returncode, output.splitlines()[-1]) == (130, "2 waiting, 2 interrupted"), output
     assert [path.read_text() for path in tmp_path.glob("runs/s/*/run.log")] == ["saved\n"] * 2
+    code, output = sla("train", *RAY, code=ODD_SEEDS_FAIL, **RAY_ENVIRONMENT)
+    assert (code, output.splitlines()[-1]) == (1, "2 done, 2 failed"), output
+    assert output.count("\nbaseline-s1-") == output.count("\nsla-d1-h3-s1-") == 1
+    assert sorted(attempt for _, attempt in sla.states()) == [1, 1, 2, 2]
 
 
 def test_slurm_has_to_be_there(sla, tmp_path):

@@ -264,7 +264,6 @@ def sweep(tmp_path_factory, small_corpus):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("loggers")
 @pytest.mark.parametrize("logger", LOGGED)
 def test_a_sweep_that_is_interrupted_tells_a_logger_what_it_writes(sweep, logger):
     command = ["-m", "seed=0,1", f"logger={logger}", "logger.mode=offline", f"sweep={logger}"]

@@ -310,7 +310,6 @@ def bits_per_byte(model, shards, rolling):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("lm_eval")
 @pytest.mark.parametrize(("name", "dtype"), [("sla", torch.float64), ("keys and values apart, rotary", torch.float32)])
 def test_lm_evaluation_harness_agrees(name, dtype, corpus, shards, tmp_path, monkeypatch):
     lm_eval = pytest.importorskip("lm_eval")
@@ -342,7 +341,6 @@ def finished_run(run, gpt, shards, corpus):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("lm_eval")
 def test_the_readme_of_lm_eval(corpus, shards, tmp_path, monkeypatch, capsys):
     """Its commands, on a run of random weights."""
     pytest.importorskip("lm_eval")
