@@ -4,7 +4,7 @@ Some runs fail in seven ways at their first attempt (tests/faults), and the swee
 several times, by SIGINT, SIGTERM and SIGKILL. In the end every result has to be the undisturbed sweep's, to the bit.
 
     python benchmarks/faults.py                                    200 runs, 20 faults, 3 stops
-    python benchmarks/faults.py --runs 8 --faults 7 --stops 1      what `make test` does
+    python benchmarks/faults.py --runs 6 --faults 5 --stops 1 --parallel 2   what `make test` does
 """
 
 from __future__ import annotations

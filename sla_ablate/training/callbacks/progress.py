@@ -79,7 +79,7 @@ class Progress(L.Callback):
         step = trainer.global_step
         if step % self.log_every and step != trainer.max_steps:
             return
-        loss = mean(torch.stack(self._losses).mean()).item()
+        loss = mean(torch.stack(self._losses)).mean().item()  # over ranks first, as a checkpoint keeps them
         steps = len(self._losses) // trainer.accumulate_grad_batches
         self._losses.clear()
         now = self.usage.seconds
