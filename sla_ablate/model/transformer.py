@@ -39,7 +39,7 @@ class Attend(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Queries [B, H, T, head_size], keys and values [B, H, S, head_size] after rotation -> [B, H, T, head_size]."""
         dropout = self.dropout if self.training else 0.0
-        if mask is None:
+        if mask is None and q.shape[2] == k.shape[2]:
             return causal_attention(q, k, v, dropout)
         return F.scaled_dot_product_attention(q, k, v, mask, dropout)
 
@@ -105,7 +105,7 @@ class Block(nn.Module):
         self.attn = attention
         self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
 
     def forward(
         self,
@@ -124,7 +124,8 @@ class Block(nn.Module):
                 `attn.values.borrowed`.
             rotations: cosines and sines of the positions' angles, [T, head_size] or [B, 1, T, head_size]; None: the
                 positions are in the stream.
-            mask: which keys each query sees, [T, S] or [B, 1, T, S]; None: those at and before its position.
+            mask: which keys each query sees, [T, S] or [B, 1, T, S]; None: those at and before its position, where S is
+                T or T is 1.
             room: where the layer's own keys and values are written to, after those of earlier tokens, to be read
                 together with them; None: there are no earlier tokens.
 
@@ -132,8 +133,11 @@ class Block(nn.Module):
             The stream after the layer, and the pieces of its keys and of its values that later layers read.
         """
         attended, keys_lent, values_lent = self.attn(self.ln_1(x), keys, values, rotations, mask, room)
-        x = x + self.dropout(attended)
-        return x + self.dropout(self.mlp(self.ln_2(x))), keys_lent, values_lent
+        x = x + self._dropped(attended)
+        return x + self._dropped(self.mlp(self.ln_2(x))), keys_lent, values_lent
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 class Transformer(nn.Module):
@@ -253,8 +257,9 @@ class Transformer(nn.Module):
 def _check_tokens(tokens: Tensor, vocab_size: int) -> None:
     if tokens.device.type != "cpu":  # reading a value would make a GPU wait
         return
-    for token in tokens[(tokens < 0) | (tokens >= vocab_size)][:1].tolist():
-        raise InputError(f"token {token} is none of the vocabulary's, 0 to {vocab_size - 1}")
+    for token in map(int, tokens.aminmax()) if tokens.numel() else ():
+        if not 0 <= token < vocab_size:
+            raise InputError(f"token {token} is none of the vocabulary's, 0 to {vocab_size - 1}")
 
 
 def _last(

@@ -31,6 +31,8 @@ class Linear(nn.Linear):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b: [..., in_features], [out_features, in_features] -> [..., out_features]."""
     if _use_onednn(x, weight) and not torch.is_autocast_enabled("cpu"):
+        if not torch.is_grad_enabled():  # lest a token of generation wait for what autograd prepares
+            return _onednn_multiply(x, weight, bias)
         out: Tensor = _OneDNNLinear.apply(x, weight, bias)
         return out
     return F.linear(x, weight, bias)

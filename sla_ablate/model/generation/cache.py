@@ -78,9 +78,10 @@ class KVCache:
     def mask(self, T: int) -> Tensor | None:
         """Which of the tokens so far the next T see, [T, length + T] or [B, 1, T, length + T].
 
-        None if those are the first tokens, without padding, of which each sees itself and all before it.
+        None without padding if those are the first tokens, of which each sees itself and all before it, or only one, which
+        sees all.
         """
-        if self.length == 0 and self.padding is None:
+        if self.padding is None and (self.length == 0 or T == 1):
             return None
         key = torch.arange(self.length + T, device=self._device)
         own = key[self.length :, None]
