@@ -78,8 +78,8 @@ class KVCache:
     def mask(self, T: int) -> Tensor | None:
         """Which of the tokens so far the next T see, [T, length + T] or [B, 1, T, length + T].
 
-        None without padding if those are the first tokens, of which each sees itself and all before it, or only one, which
-        sees all.
+        None without padding if those are the first tokens, each of which sees itself and all before it, or if it is one
+        token, which sees all.
         """
         if self.padding is None and (self.length == 0 or T == 1):
             return None
