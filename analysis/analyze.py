@@ -99,12 +99,12 @@ def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
     Raises:
         InputError: the folder holds no runs, or none of them is done.
     """
+    _code_of(effort.metrics)  # what is wrong with a name is told before anything is measured
     records = {folder: record for folder in run_folders(sweep) if (record := read_record(folder))}
     done = {folder: record for folder, record in records.items() if record["state"] == "done"}
     left_out = count_states(list(records.values()))
     if not done:
         raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {left_out}")
-    _code_of(effort.metrics)  # what is wrong with a name is told before anything is measured
     todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
     print(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed", flush=True)
     if left_out:

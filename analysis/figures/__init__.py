@@ -103,12 +103,14 @@ def _chosen(name: str, run: str | None) -> Mapping[str, Callable[[SweepData], Fi
 def _own(name: str) -> Callable[[SweepData], Figure]:
     """A figure of the user's own, in the style of all."""
     function = named("figure", name)
+    if not callable(function):
+        raise InputError(f"figure {name!r} is no function; write one of SweepData")
 
     @styled
     def draw(data: SweepData) -> Figure:
-        figure = function(data) if callable(function) else None
+        figure = function(data)
         if not isinstance(figure, Figure):
-            raise InputError(f"figure {name!r} is no function of SweepData that returns a matplotlib Figure")
+            raise InputError(f"figure {name!r} gave no matplotlib Figure but a {type(figure).__name__}")
         return figure
 
     return draw
