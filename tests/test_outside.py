@@ -281,6 +281,10 @@ PREPARE = ("prepare", "data.path=notes/*.md", "data.cache=cache")
             ("patterns", f"pattern.name={ZIGZAG}", "pattern.options={perid: 2}"),
             "argument of my_package.patterns:zigzag 'perid' is unknown; choose from period; did you mean 'period'",
         ),
+        (
+            ("train", "pattern.options.period=1,2"),
+            "sla-ablate: 'pattern.options.period=1,2' has several values; add -m",
+        ),
         (("train", "patern.options.period=1"), "option 'patern.options.period' is unknown"),
         (("train", "pattern.optoins.period=1"), "did you mean 'pattern.options'"),
         (("train", "--config-dir", "conf"), "--config-dir: 'conf' is no folder"),

@@ -84,7 +84,8 @@ def compose(overrides: Sequence[str], multirun: bool = False, config_dir: Path |
         if not multirun and full.hydra.mode != RunMode.MULTIRUN:
             for override in parsed:
                 if override.is_sweep_override():
-                    raise InputError(f"{override.input_line!r} has several values; add -m to run each of them")
+                    told = str(override.input_line).removeprefix("++")
+                    raise InputError(f"{told!r} has several values; add -m to run each of them")
             return Composed(full, [_typed(full)])
         cells = [f"{key}={value}" for key, value in swept.items()] + list(overrides)
         for override in _parse(cells[: len(swept)]):
