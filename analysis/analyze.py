@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import sys
 import time
@@ -70,6 +71,8 @@ class Effort:
     """Rows a window from which pairwise divergence is estimated."""
     stride: int | None = None
     """Tokens between overlapping windows in which the validation split is scored again; None: it is not."""
+    metrics: Sequence[str] = ()
+    """Names of metrics of the user's own, `my_package.module:Name`."""
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
@@ -96,6 +99,7 @@ def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
     Raises:
         InputError: the folder holds no runs, or none of them is done.
     """
+    _code_of(effort.metrics)  # what is wrong with a name is told before anything is measured
     records = {folder: record for folder in run_folders(sweep) if (record := read_record(folder))}
     done = {folder: record for folder, record in records.items() if record["state"] == "done"}
     left_out = count_states(list(records.values()))
@@ -184,8 +188,17 @@ def _metadata(run: Path) -> dict[str, Any]:
 def _digest(run: Path, record: Record, effort: Effort) -> str:
     """A digest of all that a run's values depend on; its data are part of its `setting`."""
     model = [sha256(run / CHECKPOINT / name) for name in ("config.json", "model.safetensors")]
-    parts = [*model, record["setting"], asdict(effort), code_version()]
+    parts = [*model, record["setting"], asdict(effort), code_version(), *_code_of(effort.metrics)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _code_of(metrics: Sequence[str]) -> list[str]:
+    """Digests of the files that the user's own metrics stand in."""
+    if not metrics:
+        return []  # without torch, which takes seconds
+    from analysis.diversity.metrics import own_metrics
+
+    return [sha256(Path(inspect.getfile(metric))) for metric in own_metrics(metrics)]
 
 
 @cache

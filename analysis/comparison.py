@@ -21,6 +21,7 @@ from analysis.statistics import (
     paired_p_value,
     pairs_needed,
 )
+from sla_ablate.errors import InputError
 
 Record = Mapping[str, Any]
 """One run's `record.json`."""
@@ -49,7 +50,12 @@ def by_setting(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def runs_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per done run, columns `RUN_COLUMNS`: identity, results on validation, costs, speed."""
+    """One row per done run, columns `RUN_COLUMNS`: identity, results on validation, costs, speed.
+
+    Raises:
+        InputError: two patterns have one label.
+    """
+    _check_names(_done(records))
     return pd.DataFrame([_run_row(record) for record in _done(records)], columns=list(RUN_COLUMNS))
 
 
@@ -137,6 +143,23 @@ def count_states(records: Sequence[Record]) -> str:
 
 def _done(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record["state"] == "done"]
+
+
+def _check_names(records: Iterable[Record]) -> None:
+    """Make sure that each label is one pattern's: a function of the user's own may have changed between two runs.
+
+    Raises:
+        InputError: two patterns share one.
+    """
+    first: dict[tuple[str, str], Record] = {}
+    for record in records:
+        pattern = record["pattern"]
+        other = first.setdefault((record["setting"], pattern["label"]), record)
+        if any(other["pattern"][table] != pattern[table] for table in ("key_source", "value_source")):
+            raise InputError(
+                f"{other['run_id']} and {record['run_id']} have other tables and are both called {pattern['label']!r}; "
+                "move one of them away"
+            )
 
 
 def _run_row(record: Record) -> dict[str, Any]:

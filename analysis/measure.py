@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from analysis.diversity.head_diversity import measure_heads
 from analysis.diversity.metric import Setting
+from analysis.diversity.metrics import own_metrics
 from analysis.diversity.roles import skip_heads
 from analysis.importance import HeadImportance, KnockOut, add_importance
 from analysis.loss_by_position import position_nll
@@ -45,7 +46,12 @@ class Extent:
 
 
 def measure(
-    model: GPT, shards: TokenShards, tokens: int, query_rows: int, stride: int | None = None
+    model: GPT,
+    shards: TokenShards,
+    tokens: int,
+    query_rows: int,
+    stride: int | None = None,
+    metrics: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, int | None]]:
     """The heads' diversity, their importance and what it costs to remove or reroute them.
 
@@ -55,6 +61,7 @@ def measure(
         tokens: how many of its tokens to read, in whole windows, at least one.
         query_rows: rows a window from which pairwise divergence is estimated; all if there are no more.
         stride: of windows in which the split is scored again; None: it is not.
+        metrics: names of metrics of the user's own.
 
     Returns:
         The table of `tidy`, and the `Extent` as a dict.
@@ -64,7 +71,8 @@ def measure(
     T = sample.shape[1] - 1
     extent = Extent(sample[:, 1:].numel(), few[:, 1:].numel(), T, min(N_MIN, T), query_rows, stride)
 
-    arrays = measure_heads(model, sample[:, :-1], extent.n_min, query_rows)
+    own = own_metrics(metrics)
+    arrays = measure_heads(model, sample[:, :-1], extent.n_min, query_rows, own)
     skip = skip_heads(model.pattern)
     del arrays["is_skip"]  # the column `role` says it
     setting = Setting(model.pattern, model.config.head_size)
@@ -88,7 +96,7 @@ def measure(
     if stride is not None:
         totals = Totals.of(document_nll(model, shards, stride))
         arrays |= {f"strided_{rate}": np.array(getattr(totals, rate)) for rate in STRIDED}
-    return tidy(arrays, skip), asdict(extent)
+    return tidy(arrays, skip, own), asdict(extent)
 
 
 def windows(tokens: npt.NDArray[Any], length: int, total: int) -> Tensor:

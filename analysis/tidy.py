@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.diversity.metric import HeadMetric
 from analysis.diversity.metrics import all_metrics
 from sla_ablate.patterns.skip_pattern import Mask
 
@@ -27,14 +28,17 @@ _NAME = re.compile(
 )
 
 
-def tidy(arrays: Mapping[str, npt.NDArray[np.float64]], skip: Mask) -> pd.DataFrame:
+def tidy(
+    arrays: Mapping[str, npt.NDArray[np.float64]], skip: Mask, more: Sequence[type[HeadMetric]] = ()
+) -> pd.DataFrame:
     """One row a value, columns `COLUMNS`; a value that is NaN, not defined, has none.
 
     Args:
         arrays: under the names and in the shapes of `measure_heads`.
         skip: which heads are skip heads, [L, H].
+        more: metrics beside those of `HeadDiversity` that some of the arrays are of.
     """
-    shapes = {name: shape for metric in all_metrics() for name, shape in metric.shapes.items()}
+    shapes = {name: shape for metric in (*all_metrics(), *more) for name, shape in metric.shapes.items()}
     tables = [_rows(name, array, shapes, skip) for name, array in arrays.items()]
     table = pd.concat([table[table["value"].notna()] for table in tables], ignore_index=True)
     return table.astype(dict.fromkeys(NUMBERS, "Int64"))

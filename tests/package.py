@@ -15,6 +15,13 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PATTERN = """
+from sla_ablate import SkipPattern
+
+def last(n_layer, n_head):
+    return SkipPattern.from_tables([[max(0, layer - 1)] * n_head for layer in range(n_layer)])
+"""
+"""A pattern of a user's own."""
 
 
 def main() -> None:
@@ -43,6 +50,15 @@ def main() -> None:
             "optim.warmup_steps=1")  # fmt: skip
         table = run("-m", "sla_ablate", "report", "runs/default")
         assert "SLA, distance 1" in table, table
+
+        (empty / "mine.py").write_text(PATTERN)
+        group = empty / "groups" / "pattern"
+        group.mkdir(parents=True)
+        (group / "last.yaml").write_text("name: mine:last\n")
+        run("-m", "sla_ablate", "train", "--config-dir", "groups", "pattern=last", "scale=smoke", "optim.steps=3",
+            "optim.warmup_steps=1")  # fmt: skip
+        table = run("-m", "sla_ablate", "report", "runs/default")
+        assert "| last " in table, table
         print(f"{wheel.name} works from an empty folder")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 from analysis.diversity.induction import induction_scores
-from analysis.diversity.metric import Pass, PassMetric, Setting, TileMetric
+from analysis.diversity.metric import HeadMetric, Pass, PassMetric, Setting, TileMetric
 from analysis.diversity.metrics import all_metrics
 from analysis.diversity.roles import block_means, role_means
 from sla_ablate.errors import InputError
@@ -34,12 +35,16 @@ class HeadDiversity(WrapperMetric):
         metric.compute()["generalised_jsd"]
 
     Sums add up over batches, merged metrics and ranks.
+
+    Args:
+        setting: whose heads are measured.
+        more: metrics beside those of the folder.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, more: Sequence[type[HeadMetric]] = ()) -> None:
         super().__init__()
         self.setting = setting
-        self.metrics = [metric(setting) for metric in all_metrics()]
+        self.metrics = [metric(setting) for metric in (*all_metrics(), *more)]
         self._moved_with_this = nn.ModuleList(self.metrics)
 
     @torch.no_grad()
@@ -67,6 +72,8 @@ class HeadDiversity(WrapperMetric):
         results: dict[str, Tensor] = {}
         for metric in self.metrics:
             values = metric.compute()
+            if taken := sorted(values.keys() & results.keys()):
+                raise InputError(f"{type(metric).__name__} measures {taken[0]!r}, as another metric does")
             results |= values
             skip = metric.skip.to(metric.device)
             for name, shape in metric.shapes.items():
@@ -93,7 +100,13 @@ class HeadDiversity(WrapperMetric):
 
 
 @torch.no_grad()
-def measure_heads(model: GPT, tokens: Tensor, n_min: int = 16, query_rows: int | None = None) -> Arrays:
+def measure_heads(
+    model: GPT,
+    tokens: Tensor,
+    n_min: int = 16,
+    query_rows: int | None = None,
+    more: Sequence[type[HeadMetric]] = (),
+) -> Arrays:
     """Every metric of `HeadDiversity`, and `induction` on random tokens read twice.
 
     Args:
@@ -101,6 +114,7 @@ def measure_heads(model: GPT, tokens: Tensor, n_min: int = 16, query_rows: int |
         tokens: [B, T], read one sequence at a time.
         n_min: rows that see fewer keys do not count.
         query_rows: rows a sequence from which pairwise divergence is estimated; None: all.
+        more: metrics beside those of `HeadDiversity`.
 
     Returns:
         Float64 arrays by name; `HeadDiversity.compute` tells the shapes.
@@ -112,7 +126,7 @@ def measure_heads(model: GPT, tokens: Tensor, n_min: int = 16, query_rows: int |
     T = tokens.shape[1]
     if not 1 <= n_min <= T:
         raise InputError(f"n_min={n_min} is not possible with {T} tokens; choose 1 to {T}")
-    metric = HeadDiversity(Setting(model.pattern, model.config.head_size, n_min, query_rows)).to(tokens.device)
+    metric = HeadDiversity(Setting(model.pattern, model.config.head_size, n_min, query_rows), more).to(tokens.device)
     keep_freed_memory()  # else the C library has each tile's memory cleared anew, which takes longer than the metrics
     with evaluating(model):
         for sequence in tokens.split(1):

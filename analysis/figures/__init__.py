@@ -6,7 +6,7 @@ how they all look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -23,10 +23,10 @@ from analysis.figures.layer_similarity import layer_similarity
 from analysis.figures.layers import layers
 from analysis.figures.pattern import pattern
 from analysis.figures.position import position
-from analysis.figures.style import FORMATS, render
+from analysis.figures.style import FORMATS, render, styled
 from analysis.figures.training import training
 from analysis.sweep_data import SweepData, open_sweep
-from sla_ablate.errors import InputError, unknown
+from sla_ablate.errors import DOTTED, InputError, named, unknown
 from sla_ablate.files import write_atomically
 
 __all__ = ["FIGURES", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
@@ -56,7 +56,8 @@ def write_figures(name: str, sweep: Path, out: Path | None = None, run: str | No
     Files are `<name>.svg`, `.pdf` and `.png`, with several settings `<name>-<setting>.*`.
 
     Args:
-        name: of `FIGURES`, or `all`; with a run, all of `OF_RUNS`.
+        name: of `FIGURES`, or `all`, with a run all of `OF_RUNS`; or that of a function of the user's own, in the form
+            of `errors.DOTTED`.
         sweep: its folder.
         out: where to.
         run: the id or folder of the one run that figures of `OF_RUNS` show.
@@ -65,18 +66,14 @@ def write_figures(name: str, sweep: Path, out: Path | None = None, run: str | No
         InputError: one of these is unknown, or the sweep lacks what a figure is drawn from; the others of `all` are
             drawn before.
     """
-    if name not in (*FIGURES, "all"):
-        raise unknown("figure", name, (*FIGURES, "all"))
-    if run is not None and name not in (*OF_RUNS, "all"):
-        raise InputError(f"figure {name} shows all runs; a run can be chosen for {', '.join(OF_RUNS)}")
-    names = [name] if name != "all" else list(FIGURES) if run is None else OF_RUNS
+    figures = _chosen(name, run)
     settings = open_sweep(sweep, run)
     out = out or sweep / "figures"
     lacking: list[str] = []
     for setting, data in settings.items():
-        for each in names:
+        for each, draw in figures.items():
             try:
-                figure = FIGURES[each](data)
+                figure = draw(data)
             except InputError as error:
                 lacking.append(str(error))
                 continue
@@ -89,3 +86,31 @@ def write_figures(name: str, sweep: Path, out: Path | None = None, run: str | No
             lacking.append(f"not analyzed, so in no figure of heads: {runs}; run: sla-ablate analyze {sweep}")
     if lacking:
         raise InputError("\n".join(dict.fromkeys(lacking)))
+
+
+def _chosen(name: str, run: str | None) -> Mapping[str, Callable[[SweepData], Figure]]:
+    if ":" in name:
+        return {name.partition(":")[2]: _own(name)}
+    if name not in (*FIGURES, "all"):
+        raise unknown("figure", name, (*FIGURES, "all", DOTTED))
+    if run is not None and name not in (*OF_RUNS, "all"):
+        raise InputError(f"figure {name} shows all runs; a run can be chosen for {', '.join(OF_RUNS)}")
+    if name != "all":
+        return {name: FIGURES[name]}
+    return FIGURES if run is None else {each: FIGURES[each] for each in OF_RUNS}
+
+
+def _own(name: str) -> Callable[[SweepData], Figure]:
+    """A figure of the user's own, in the style of all."""
+    function = named("figure", name)
+    if not callable(function):
+        raise InputError(f"figure {name!r} is no function; write one of SweepData")
+
+    @styled
+    def draw(data: SweepData) -> Figure:
+        figure = function(data)
+        if not isinstance(figure, Figure):
+            raise InputError(f"figure {name!r} gave no matplotlib Figure but a {type(figure).__name__}")
+        return figure
+
+    return draw

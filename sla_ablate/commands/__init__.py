@@ -8,6 +8,7 @@ Files whose names begin with an underscore are no commands.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -111,6 +112,8 @@ def _complete(arguments: list[str]) -> int:
         if name not in names() or not getattr(_command(name), "TAKES_OVERRIDES", False):
             return 0
         os.environ["COMP_LINE"] = line.replace(f" {name}", "", 1)
+        if (given := re.search(r" --config-dir[ =](\S+) ", line)) and Path(given[1]).is_dir():
+            arguments = ["--config-dir", given[1], *arguments]
     from sla_ablate.config import compose
 
     compose.complete(["--shell-completion", *arguments])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from sla_ablate.errors import InputError
@@ -18,6 +19,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise an InputError instead of printing the usage."""
         raise InputError(message)
+
+
+def add_config_dir(parser: Parser) -> None:
+    """Have a parser know Hydra's `--config-dir`, a folder with groups beside ours."""
+    parser.add_argument("--config-dir", type=_folder, metavar="DIR", help="folder with groups of your own beside ours")
+
+
+def _folder(text: str) -> Path:
+    if not (path := Path(text)).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return path
 
 
 def reject_flags(arguments: Sequence[str], allowed: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sla_ablate.commands._arguments import Parser
 from sla_ablate.errors import InputError
 
-USAGE = "SWEEP [--tokens N] [--query-rows N] [--stride N] [--jobs N]"
+USAGE = "SWEEP [--tokens N] [--query-rows N] [--stride N] [--metric NAME] [--jobs N]"
 
 
 def run(arguments: list[str]) -> int:
@@ -25,6 +25,13 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--stride", type=int, metavar="N", help="also score the split in windows that overlap, N tokens apart"
     )
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also measure a metric of your own, my_package.module:Name; may be given again",
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, on one core each (default: all cores)")
     options = parser.parse_args(arguments)
     if options.jobs is not None and options.jobs < 1:
@@ -32,5 +39,5 @@ def run(arguments: list[str]) -> int:
     from analysis.analyze import Effort, analyze
     from sla_ablate.config.machine import parallel_runs
 
-    effort = Effort(options.tokens, options.query_rows, options.stride)
+    effort = Effort(options.tokens, options.query_rows, options.stride, sorted(set(options.metric)))
     return 0 if analyze(options.sweep, effort, options.jobs or parallel_runs(1, 1, "cpu")) else 1

@@ -18,7 +18,7 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         "figure", epilog="\n".join(["figures:", *questions]), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", help="one of those below, or all")
+    parser.add_argument("name", help="one of those below, all, or a function of your own: my_package.module:name")
     parser.add_argument("sweep", type=Path, help="folder of an analyzed sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/figures)")
     parser.add_argument("--run", help=f"id or folder of the one run to show, of {', '.join(OF_RUNS)}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser, reject_flags
+from sla_ablate.commands._arguments import Parser, add_config_dir, reject_flags
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.tokenizers import ByteTokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns.catalogue import Member
 
-USAGE = "[OVERRIDES…] [--svg FILE]"
+USAGE = "[OVERRIDES…] [--svg FILE] [--config-dir DIR]"
 TAKES_OVERRIDES = True
 
 
@@ -21,15 +21,16 @@ def run(arguments: list[str]) -> int:
     parser = Parser("patterns")
     parser.add_argument("overrides", nargs="*", help="as of train; without a pattern: the whole family")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the pattern as an SVG picture")
+    add_config_dir(parser)
     options, flags = parser.parse_known_intermixed_args(arguments)
-    reject_flags(flags, "--svg FILE, --help")
+    reject_flags(flags, "--svg FILE, --config-dir DIR, --help")
     from sla_ablate.config.compose import choices, compose
     from sla_ablate.files import write_atomically
     from sla_ablate.patterns import catalogue, diagram
 
-    if any(re.match(r"[+~]*(pattern|experiment)=", override) for override in options.overrides):
+    if any(re.match(r"[+~]*(pattern|pattern\.name|experiment)=", override) for override in options.overrides):
         # Runs that differ only in what no pattern depends on, such as the seed, are told once.
-        members = [_member(config) for config in compose(options.overrides, multirun=True).configs]
+        members = [_member(config) for config in compose(options.overrides, True, options.config_dir).configs]
         sections = list(dict.fromkeys(map(catalogue.describe, members)))
         if options.svg:
             drawings = {diagram.svg(member.pattern, member.label) for member in members}
@@ -39,8 +40,9 @@ def run(arguments: list[str]) -> int:
     elif options.svg:
         raise InputError("--svg draws one pattern; choose it with pattern=NAME")
     else:
-        names = choices("pattern")
-        configs = compose([*options.overrides, f"pattern={','.join(names)}"], multirun=True).configs
+        names = choices("pattern", options.config_dir)
+        overrides = [*options.overrides, f"pattern={','.join(names)}"]
+        configs = compose(overrides, True, options.config_dir).configs
         models = [configs[i : i + len(names)] for i in range(0, len(configs), len(names))]
         sections = [
             catalogue.family(_shape(model[0]), dict(zip(names, map(_member_or_error, model), strict=True)))

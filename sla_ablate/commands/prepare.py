@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from sla_ablate.commands._arguments import reject_flags
+from sla_ablate.commands._arguments import Parser, add_config_dir, reject_flags
 
-USAGE = "OVERRIDES…"
+USAGE = "[--config-dir DIR] OVERRIDES…"
 TAKES_OVERRIDES = True
 
 
-def run(overrides: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Carry out the command; returns the exit code."""
-    reject_flags(overrides, "none")
+    parser = Parser("prepare")
+    parser.add_argument("overrides", nargs="*", help="as of train")
+    add_config_dir(parser)
+    options, flags = parser.parse_known_intermixed_args(arguments)
+    reject_flags(flags, "--config-dir DIR, --help")
     from sla_ablate.config.compose import compose
     from sla_ablate.data.shards import prepare
 
-    (config,) = compose(overrides).configs
+    (config,) = compose(options.overrides, config_dir=options.config_dir).configs
     shards = prepare(config.data)
     for split, counts in shards.manifest["splits"].items():
         print(f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, {counts['bytes']:,} bytes")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser, reject_flags
+from sla_ablate.commands._arguments import Parser, add_config_dir, reject_flags
 from sla_ablate.errors import InputError
 
-USAGE = "[-m] [--list] [--shard I/N] OVERRIDES…"
+USAGE = "[-m] [--list] [--shard I/N] [--config-dir DIR] OVERRIDES…"
 TAKES_OVERRIDES = True
 
 
@@ -19,14 +20,15 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--shard", default="1/1")
+    add_config_dir(parser)
     options, flags = parser.parse_known_intermixed_args(arguments)
     if options.help:
-        return _train_help()
-    reject_flags(flags, "-m, --multirun, --list, --shard I/N, --help")
+        return _train_help(options.config_dir)
+    reject_flags(flags, "-m, --multirun, --list, --shard I/N, --config-dir DIR, --help")
     index, count = _shard(options.shard)
     from sla_ablate.launch.plan import plan as make_plan
 
-    plan = make_plan(options.overrides, options.multirun)
+    plan = make_plan(options.overrides, options.multirun, options.config_dir)
     if plan.space is not None:
         if options.list or count > 1:
             raise InputError(
@@ -34,7 +36,7 @@ def run(arguments: list[str]) -> int:
             )
         from sla_ablate.launch.tune import tune
 
-        return tune(plan.space, plan.hydra)
+        return tune(plan.space, plan.hydra, options.config_dir)
     runs = plan.runs[index - 1 :: count]
     if options.list:
         from sla_ablate.runs import ledger, status
@@ -55,12 +57,13 @@ def _shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _train_help() -> int:
+def _train_help(config_dir: Path | None) -> int:
     from sla_ablate.config.compose import describe
 
-    print("usage: sla-ablate train [-m] [--list] [--shard I/N] OVERRIDES…\n")
+    print(f"usage: sla-ablate train {USAGE}\n")
     print("Without -m one run; with -m one for every combination of comma-separated values.")
     print("--list shows the runs with their states and starts nothing.")
-    print("--shard I/N carries out every N-th run only, from the I-th on: for N machines with one folder.\n")
-    print(describe(), end="")
+    print("--shard I/N carries out every N-th run only, from the I-th on: for N machines with one folder.")
+    print("--config-dir DIR is Hydra's: DIR/GROUP/NAME.yaml are offered beside the groups below.\n")
+    print(describe(config_dir), end="")
     return 0

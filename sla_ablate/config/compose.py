@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -21,16 +21,19 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import sla_ablate
 from sla_ablate.config.extras import check_installed
-from sla_ablate.config.hydra_internals import apply_overrides, cells_of
+from sla_ablate.config.hydra_internals import VERSION_BASE, apply_overrides, cells_of, config_loader
 from sla_ablate.config.machine import parallel_runs
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.errors import InputError, unknown
 
 OPTIONAL_GROUPS = ("experiment", "scale")
+OPEN = "pattern.options"
+"""The key below which any key may stand."""
 
 
 def data_root() -> Path:
@@ -58,24 +61,31 @@ class Composed(NamedTuple):
     """What Optuna chooses the runs from, if it does; `configs` are then its corners."""
 
 
-def compose(overrides: Sequence[str], multirun: bool = False) -> Composed:
+def compose(overrides: Sequence[str], multirun: bool = False, config_dir: Path | None = None) -> Composed:
     """Compose what the overrides of a command line ask for.
+
+    Args:
+        overrides: those of a command line.
+        multirun: whether they may ask for several runs.
+        config_dir: a folder with groups of the user's own.
 
     Raises:
         InputError: an override names something that does not exist, or a value of the wrong type.
     """
-    with _Composer() as composed, _OneLine():
-        checker = _OverrideChecker()
+    with _OneLine():
+        composed = _Composer(config_dir)
+        checker = _OverrideChecker(composed.loader)
         parsed = _parse(overrides)
         for override in parsed:
             checker.check(override)
         # An experiment may ask for a multirun; compose without the sweeps to learn that.
-        full = composed([o.input_line for o in parsed if not o.is_sweep_override()], multirun)
+        full = composed([str(o.input_line) for o in parsed if not o.is_sweep_override()], multirun)
         swept = full.hydra.sweeper.get("params") or {}
         if not multirun and full.hydra.mode != RunMode.MULTIRUN:
             for override in parsed:
                 if override.is_sweep_override():
-                    raise InputError(f"{override.input_line!r} has several values; add -m to run each of them")
+                    told = str(override.input_line).removeprefix("++")
+                    raise InputError(f"{told!r} has several values; add -m to run each of them")
             return Composed(full, [_typed(full)])
         cells = [f"{key}={value}" for key, value in swept.items()] + list(overrides)
         for override in _parse(cells[: len(swept)]):
@@ -88,14 +98,15 @@ def compose(overrides: Sequence[str], multirun: bool = False) -> Composed:
         return Composed(full, _cells(composed, batch, checker.groups), space)
 
 
-def compose_cell(overrides: Sequence[str]) -> RunConfig:
-    """Compose one run of a multirun.
+def compose_cell(overrides: Sequence[str], config_dir: Path | None = None) -> RunConfig:
+    """Compose one run of a multirun; as `compose`.
 
     Raises:
         InputError: it is not possible.
     """
-    with _Composer() as composed, _OneLine():
-        (config,) = _cells(composed, [list(overrides)], _OverrideChecker().groups)
+    with _OneLine():
+        composed = _Composer(config_dir)
+        (config,) = _cells(composed, [list(overrides)], _OverrideChecker(composed.loader).groups)
     return config
 
 
@@ -138,20 +149,18 @@ def _cells(
 def complete(arguments: Sequence[str]) -> None:
     """Hydra's own shell completion, over the project's configuration."""
     sys.argv = ["sla-ablate", *arguments]
-    hydra.main(config_path=str(data_root() / "conf"), config_name="config", version_base="1.3")(lambda config: None)()
+    configured = hydra.main(config_path=str(data_root() / "conf"), config_name="config", version_base=VERSION_BASE)
+    configured(lambda config: None)()
 
 
-def describe() -> str:
-    """Groups with their choices, and every key with its default value."""
-    with _Composer() as composed:
-        loader = GlobalHydra.instance().config_loader()
-        groups = {
-            group: sorted(loader.get_group_options(group, results_filter=ObjectType.CONFIG))
-            for group in loader.list_groups("")
-            if group != "hydra"
-        }
+def describe(config_dir: Path | None = None) -> str:
+    """Groups with their choices, those of a folder of the user's own among them, and every key with its default."""
+    with _OneLine():
+        composed = _Composer(config_dir)
+        groups = {group: composed.choices(group) for group in composed.loader.list_groups("") if group != "hydra"}
         config = _typed(composed([]))
-    lines = ["groups (GROUP=NAME):", *(f"  {group}: {', '.join(names)}" for group, names in groups.items())]
+    offered = [f"  {group}: {', '.join(names)}" for group, names in groups.items() if names]
+    lines = ["groups (GROUP=NAME):", *offered]
     return "\n".join(
         [
             *lines,
@@ -162,11 +171,9 @@ def describe() -> str:
     )
 
 
-def choices(group: str) -> list[str]:
+def choices(group: str, config_dir: Path | None = None) -> list[str]:
     """The names that a configuration group offers."""
-    with _Composer():
-        loader = GlobalHydra.instance().config_loader()
-        return sorted(loader.get_group_options(group, results_filter=ObjectType.CONFIG))
+    return _Composer(config_dir).choices(group)
 
 
 def _indent(text: str) -> str:
@@ -182,32 +189,24 @@ def _typed(config: DictConfig) -> RunConfig:
 
 
 class _Composer:
-    """Hydra's composition of the project's configuration, as a context."""
+    """Hydra's composition of the project's configuration, and of a folder of the user's beside it."""
 
-    def __enter__(self) -> Any:
-        GlobalHydra.instance().clear()
-        self._context = hydra.initialize_config_dir(
-            str(data_root() / "conf"), job_name="sla-ablate", version_base="1.3"
-        )
-        self._context.__enter__()
-        return self.compose
+    def __init__(self, config_dir: Path | None) -> None:
+        self.loader = config_loader(data_root() / "conf", config_dir)
 
-    def compose(self, overrides: Sequence[str], multirun: bool = False) -> DictConfig:
+    def __call__(self, overrides: Sequence[str], multirun: bool = False) -> DictConfig:
         mode = RunMode.MULTIRUN if multirun else RunMode.RUN
-        loader = GlobalHydra.instance().config_loader()
-        config: DictConfig = loader.load_configuration("config", list(overrides), run_mode=mode)
-        return config
+        return self.loader.load_configuration("config", list(overrides), run_mode=mode)
 
-    def __exit__(self, *exception: object) -> None:
-        self._context.__exit__(*exception)
-        GlobalHydra.instance().clear()
+    def choices(self, group: str) -> list[str]:
+        return sorted(set(self.loader.get_group_options(group, results_filter=ObjectType.CONFIG)))
 
 
 class _OverrideChecker:
     """Names that an override may have; Hydra's own messages take ten lines, or none for `+typo=1`."""
 
-    def __init__(self) -> None:
-        self.loader = GlobalHydra.instance().config_loader()
+    def __init__(self, loader: ConfigLoader) -> None:
+        self.loader = loader
         self.groups = [g for g in self.loader.list_groups("") if g != "hydra"]
         self.keys = [k for k in _flat_keys(OmegaConf.structured(RunConfig)) if k not in self.groups]
 
@@ -225,7 +224,7 @@ class _OverrideChecker:
             for value in _values(override):
                 if ("null" if value is None else value) not in allowed:
                     raise unknown(key, value, allowed)
-        elif key not in self.keys:
+        elif key not in self.keys and not key.startswith(f"{OPEN}."):
             section = [k for k in self.keys if k.startswith(key.split(".")[0] + ".")]
             raise unknown("option", key, section or [*self.groups, *(k for k in self.keys if "." not in k)])
 
@@ -260,7 +259,8 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     parsed = []
     for text in overrides:
         try:
-            parsed.append(parser.parse_override(text))
+            # Hydra would have the user write the signs for keys that are new.
+            parsed.append(parser.parse_override(f"++{text}" if text.startswith(OPEN) else text))
         except HydraException:
             raise InputError(
                 f"{text!r} is no override; write GROUP=NAME or KEY=VALUE and quote special characters"
@@ -274,9 +274,12 @@ class _OneLine:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, YAMLError):  # of a file of the user's own, which it names
+            raise InputError(" ".join(str(error).split())) from error
         if not isinstance(error, HydraException | OmegaConfBaseException):
             return
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
-        raise InputError(f"{key}: {lines[0]}" if key else " ".join(lines[:2])) from error
+        told = " ".join(lines[:2] if lines[0].endswith(":") or not key else lines[:1])
+        raise InputError(f"{key}: {told}" if key else told) from error

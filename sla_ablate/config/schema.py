@@ -36,10 +36,14 @@ class ModelConfig:
 
 @dataclass
 class PatternConfig:
-    """Which layer each head reads; see `SkipPattern`. A constructor ignores the fields it has no use for."""
+    """Which layer each head reads; see `SkipPattern`. A constructor ignores the fields it has no use for.
+
+    Any of them but `options` that is an argument of a user's own function is passed to it; null is its default.
+    """
 
     name: str = "baseline"
-    """A name of `sla_ablate.patterns.registry.MECHANISMS`: `baseline`, `sla`, `window`, `cla`, …"""
+    """A name of `sla_ablate.patterns.registry.MECHANISMS` (`baseline`, `sla`, `window`, `cla`, …) or, of a function
+    of the user's own, `my_package.module:name`."""
     distance: int | None = None
     """n_l, in layers; three quarters of the layers if null, as in the paper (9 of 12)."""
     heads: int | None = None
@@ -64,6 +68,8 @@ class PatternConfig:
     """The layer of each head's keys for `tables`, [n_layer, n_head]."""
     value_source: list[list[int]] | None = None
     """The layer of each head's values for `tables`, [n_layer, n_head]; the keys' if null."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """For a function of the user's own: those of its arguments that are no fields here."""
 
 
 @dataclass

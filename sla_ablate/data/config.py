@@ -11,6 +11,9 @@ class DataConfig:
 
     path: str | None = None
     """A .txt, .jsonl or .parquet file (plain, .gz, .xz, .zst), a folder or a glob; null: the embedded corpus."""
+    reader: str | None = None
+    """A function of the user's own that reads every file of the path instead, `my_package.module:name`: from the path
+    of a file it makes the (id, text) of each document."""
     tokenizer: str = "bpe"
     """`bpe` (byte-level, trained on the training split) or `bytes`."""
     vocab_size: int = 4096

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sla_ablate.data.config import DataConfig
-from sla_ablate.data.formats import COMPRESSIONS, format_suffix, read_file
-from sla_ablate.errors import InputError
+from sla_ablate.data.formats import COMPRESSIONS, checked_rows, format_suffix, read_file
+from sla_ablate.errors import InputError, named
 
 EMBEDDED = Path(__file__).parent / "corpus" / "sotu.jsonl.xz"
 _FORMATS = f".txt, .jsonl and .parquet files, plain or {', '.join(COMPRESSIONS)}"
@@ -30,30 +31,52 @@ def read_documents(config: DataConfig) -> Iterator[Document]:
         InputError: a file or a row of it cannot be used, or two documents have the same id.
     """
     root = corpus_root(config)
+    reader = own_reader(config)
     seen: set[str] = set()
     for path in source_files(config):
         name = path.relative_to(root).as_posix()
-        for identity, text in read_file(path, name, config.text_field, config.id_field):
+        if reader is None:
+            rows = read_file(path, name, config.text_field, config.id_field)
+        else:
+            rows = checked_rows(reader(path), path)
+        for identity, text in rows:
             if not text or text.isspace():
                 continue
             if identity in seen:
-                raise InputError(
-                    f"document id {identity!r} occurs again in {path}; ids must be unique: "
-                    f"data.id_field ({config.id_field!r}) must name another field"
-                )
+                remedy = f"data.id_field ({config.id_field!r}) must name another field"
+                if reader is not None:
+                    remedy = f"data.reader ({config.reader!r}) must give others"
+                raise InputError(f"document id {identity!r} occurs again in {path}; ids must be unique: {remedy}")
             seen.add(identity)
             yield Document(identity, text)
 
 
+def own_reader(config: DataConfig) -> Callable[[Path], object] | None:
+    """The function of the user's own that reads the files, if there is one.
+
+    Raises:
+        InputError: the configuration names something else.
+    """
+    if config.reader is None:
+        return None
+    if config.path is None:
+        raise InputError("data.reader reads the files of data.path; give it too")
+    reader: Callable[[Path], object] = named("data.reader", config.reader)
+    if not inspect.isfunction(reader):
+        raise InputError(f"data.reader {config.reader!r} is no function; write one of a file's path")
+    return reader
+
+
 def source_files(config: DataConfig) -> list[Path]:
-    """The corpus's files, absolute and sorted; other files in a folder or glob are passed over.
+    """The corpus's files, absolute and sorted; in a folder or glob, those that nothing reads are passed over.
 
     Raises:
         InputError: the path does not exist or holds no supported file.
     """
     path = _path(config)
+    any_format = config.reader is not None
     if path.is_file():
-        if format_suffix(path) is None:
+        if format_suffix(path) is None and not any_format:
             raise InputError(f"data.path {config.path!r} is in no supported format; give {_FORMATS}")
         return [path]
     if path.is_dir():
@@ -63,9 +86,10 @@ def source_files(config: DataConfig) -> list[Path]:
         found = root.glob(str(path.relative_to(root)))
     else:
         raise InputError(f"data.path {config.path!r} does not exist{_nearest(path)}")
-    files = sorted({file for file in found if format_suffix(file) is not None and file.is_file()})
+    files = sorted({file for file in found if (any_format or format_suffix(file)) and file.is_file()})
     if not files:
-        raise InputError(f"data.path {config.path!r} holds no supported file; give {_FORMATS}")
+        holds = "no file" if any_format else f"no supported file; give {_FORMATS}"
+        raise InputError(f"data.path {config.path!r} holds {holds}")
     return files
 
 

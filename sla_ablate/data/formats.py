@@ -7,7 +7,7 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,32 @@ def _json_rows(
         if text_field not in row:
             raise unknown(f"{where}: data.text_field", text_field, row)
         identity, text = _row(row[text_field], row.get(id_field), where, f"{name}:{number}")
-        try:
-            (identity + text).encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{where} holds half of a surrogate pair, which is not Unicode text") from error
+        _check_unicode(identity + text, where)
         yield identity, text
+
+
+def checked_rows(rows: object, path: Path) -> Iterator[tuple[str, str]]:
+    """What a reader of the user's own makes of a file, if it is pairs of an id and a text.
+
+    Raises:
+        InputError: it is something else, or text is not Unicode.
+    """
+    if not isinstance(rows, Iterable):
+        raise InputError(f"{path}: data.reader returned a {type(rows).__name__}; it must give pairs (id, text)")
+    for number, row in enumerate(rows, start=1):
+        match row:
+            case (str(identity), str(text)):
+                _check_unicode(identity + text, f"{path}:{number}")
+                yield identity, text
+            case _:
+                raise InputError(f"{path}:{number}: data.reader gave {row!r:.60}; it must give a pair (id, text)")
+
+
+def _check_unicode(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where} holds half of a surrogate pair, which is not Unicode text") from error
 
 
 def _parquet_rows(

@@ -7,6 +7,7 @@ A cache folder holds `train.bin` and `validation.bin` (each document's tokens, t
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sla_ablate.data.config import DataConfig
-from sla_ablate.data.corpora import Document, corpus_name, corpus_root, read_documents, source_files
+from sla_ablate.data.corpora import Document, corpus_name, corpus_root, own_reader, read_documents, source_files
 from sla_ablate.data.progress import Progress
 from sla_ablate.data.tokenizers import (
     BytePairTokenizer,
@@ -127,13 +128,15 @@ def split_of(document_id: str, validation_fraction: float) -> str:
 
 def _cache_folder(config: DataConfig) -> Path:
     options = asdict(config)
-    del options["path"], options["cache"]
+    del options["path"], options["cache"], options["reader"]
     if config.tokenizer == "bytes":
         del options["vocab_size"]
     root = str(corpus_root(config))  # document ids are relative to it
     stats = [(str(file), file.stat()) for file in source_files(config)]
     sources = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-    key = json.dumps([SCHEMA, options, root, sources], sort_keys=True)
+    reader = own_reader(config)
+    code = [] if reader is None else [config.reader, sha256(Path(inspect.getfile(reader)))]
+    key = json.dumps([SCHEMA, options, root, sources, *code], sort_keys=True)
     name = re.sub(r"[^\w.-]+", "-", corpus_name(config), flags=re.ASCII)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return Path(config.cache).expanduser().absolute() / f"{name}-{config.tokenizer}-{digest}"

@@ -49,28 +49,28 @@ class Plan:
     """What Optuna chooses the runs from, if it does; `runs` are then its corners."""
 
 
-def plan(overrides: Sequence[str], multirun: bool = False) -> Plan:
-    """Compose and check every run that the overrides ask for, and prepare its data; starts nothing.
+def plan(overrides: Sequence[str], multirun: bool = False, config_dir: Path | None = None) -> Plan:
+    """Compose and check every run that the overrides ask for, and prepare its data; starts nothing. As `compose`.
 
     Raises:
         InputError: some override or value cannot be used; one line a fault.
     """
-    hydra, configs, space = compose(overrides, multirun)
+    hydra, configs, space = compose(overrides, multirun, config_dir)
     runs = {run.folder: run for run in _checked(configs, hydra)}
     return Plan(list(runs.values()), len(configs), hydra, space)
 
 
-def check_cell(overrides: Sequence[str], hydra: DictConfig) -> Run:
-    """Compose and check one run of a multirun that is launched as `hydra` says.
+def check_cell(overrides: Sequence[str], hydra: DictConfig, config_dir: Path | None = None) -> Run:
+    """Compose and check one run of a multirun that is launched as `hydra` says; as `compose`.
 
     Raises:
         InputError: it is not possible.
     """
-    (run,) = _checked([compose_cell(overrides)], hydra)
+    (run,) = _checked([compose_cell(overrides, config_dir)], hydra)
     return run
 
 
-def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
+def stored_plan(sweep: Path, overrides: Sequence[str], config_dir: Path | None = None) -> Plan:
     """The runs of a sweep as their folders hold them, to be launched as Hydra's own overrides say.
 
     Raises:
@@ -83,7 +83,7 @@ def stored_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
     for override in overrides:
         if not override.startswith("hydra"):
             raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
-    hydra = compose(overrides).hydra
+    hydra = compose(overrides, config_dir=config_dir).hydra
     runs = _checked(configs, hydra)
     for folder, run in zip(folders, runs, strict=True):
         if record := read_summary(folder):

@@ -8,6 +8,7 @@ then and succeeds now changes what is proposed after it.)
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import optuna
 from hydra.utils import instantiate
@@ -22,7 +23,7 @@ from sla_ablate.launch.plan import Run, check_cell
 from sla_ablate.runs.record import read_record
 
 
-def tune(space: SearchSpace, hydra: DictConfig) -> int:
+def tune(space: SearchSpace, hydra: DictConfig, config_dir: Path | None = None) -> int:
     """Look for the lowest validation loss, in nats per token, as `hydra.sweeper` says.
 
     Returns:
@@ -40,7 +41,7 @@ def tune(space: SearchSpace, hydra: DictConfig) -> int:
         trials = [study.ask(space.chosen) for _ in range(min(ahead, sweeper.n_jobs))]
         for trial in trials:
             try:
-                runs[trial.number] = check_cell(space.cell(trial.params), hydra)
+                runs[trial.number] = check_cell(space.cell(trial.params), hydra, config_dir)
             except InputError as error:  # of the inside of the space; its corners were checked
                 print(f"trial {trial.number}: {error}", flush=True)
         proposed = {run.folder: run for trial in trials if (run := runs.get(trial.number))}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, NamedTuple
 
-from sla_ablate.errors import InputError, unknown
+from sla_ablate.errors import DOTTED, InputError, named, unknown
 from sla_ablate.patterns.skip_pattern import SkipPattern, TableLike
 
 
@@ -20,6 +22,13 @@ class Names(NamedTuple):
     """The name as a piece of a folder's name."""
 
 
+QUALIFIERS = {
+    "layers": Names(", last {layers} layers", "-l{layers}"),
+    "placement": Names(", {placement} heads", "-{placement}"),
+    "share": Names(", {share} only", "-{share}"),
+}
+
+
 @dataclass(frozen=True)
 class Mechanism:
     """A constructor of patterns and its names."""
@@ -27,41 +36,83 @@ class Mechanism:
     constructor: Callable[..., SkipPattern]
     names: Names
     null: Mapping[str, Callable[[int, int], int]] = field(default_factory=dict)
-    """What null means for an argument, from the model's layers and heads."""
+    """What null means for an argument, from the model's layers and heads; if it is not here, the default."""
+    qualifiers: Mapping[str, Names] = field(default_factory=QUALIFIERS.copy)
+    """What is added to the names for an argument that is not at its default."""
 
-    def pattern(self, n_layer: int, n_head: int, options: Mapping[str, Any]) -> SkipPattern:
-        """The pattern for a model; the constructor takes those of `options` that it has a use for.
+    def pattern(self, n_layer: int, n_head: int, fields: Mapping[str, Any]) -> SkipPattern:
+        """The pattern for a model; the constructor takes those of the configuration's `fields` that it has a use for.
 
         Raises:
             InputError: one of them has a value that is not possible.
         """
-        return self.constructor(**self._arguments(n_layer, n_head, options))
+        return self.constructor(**self._arguments(n_layer, n_head, fields))
 
-    def named(self, n_layer: int, n_head: int, options: Mapping[str, Any]) -> Names:
-        """The names filled in; an option of `QUALIFIERS` is told where it is not at its default."""
-        arguments = self._arguments(n_layer, n_head, options)
+    def named(self, n_layer: int, n_head: int, fields: Mapping[str, Any]) -> Names:
+        """The names filled in."""
+        arguments = self._arguments(n_layer, n_head, fields)
         defaults = inspect.signature(self.constructor).parameters
-        told = [name for name in QUALIFIERS if name in arguments and arguments[name] != defaults[name].default]
-        parts = zip(self.names, *(QUALIFIERS[name] for name in told), strict=True)
-        pattern = self.constructor(**arguments)
-        return Names(*("".join(part).format(pattern=pattern, **arguments) for part in parts))
+        told = [name for name in self.qualifiers if name in arguments and arguments[name] != defaults[name].default]
+        parts = zip(self.names, *(self.qualifiers[name] for name in told), strict=True)
+        filling = {"pattern": self.constructor(**arguments), **arguments}
+        label, slug = ("".join(part).format(**filling) for part in parts)
+        return Names(label, re.sub(r"[^A-Za-z0-9_.=-]+", "-", slug)[:100])
 
-    def _arguments(self, n_layer: int, n_head: int, options: Mapping[str, Any]) -> dict[str, Any]:
-        given = {**options, "n_layer": n_layer, "n_head": n_head}
-        arguments = {name: given[name] for name in inspect.signature(self.constructor).parameters}
-        meant = {name: value(n_layer, n_head) for name, value in self.null.items() if arguments[name] is None}
-        return {**arguments, **meant}
+    def _arguments(self, n_layer: int, n_head: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+        parameters = inspect.signature(self.constructor).parameters
+        own = [name for name in parameters if name not in (*fields, *_SHAPE)]
+        for option in fields["options"]:
+            if ":" in fields["name"] and option not in own:  # ours ignore all that they have no use for
+                raise unknown(f"argument of {fields['name']}", option, own or ["none"])
+        given = {**fields, **fields["options"], "n_layer": n_layer, "n_head": n_head}
+        arguments = {}
+        for name, parameter in parameters.items():
+            value = given.get(name)
+            if value is None:
+                value = self.null[name](n_layer, n_head) if name in self.null else parameter.default
+            if value is parameter.empty:
+                where = f"pattern.options={{{name}: …}}" if name in own else f"pattern.{name}=…"
+                raise InputError(f"pattern {fields['name']} needs {name!r}; give it as {where}")
+            arguments[name] = value
+        return arguments
 
 
 def mechanism(name: str) -> Mechanism:
-    """The mechanism of this name.
+    """The mechanism of this name, or that of a function of the user's own, named as `errors.DOTTED`.
 
     Raises:
         InputError: there is none.
     """
-    if name not in MECHANISMS:
-        raise unknown("pattern.name", name, MECHANISMS)
-    return MECHANISMS[name]
+    if name in MECHANISMS:
+        return MECHANISMS[name]
+    if ":" not in name:
+        raise unknown("pattern.name", name, (*MECHANISMS, DOTTED))
+    return _of_the_user(name)
+
+
+def _of_the_user(name: str) -> Mechanism:
+    """A mechanism whose names are the function's and tell its arguments."""
+    function = named("pattern.name", name)
+    parameters = inspect.signature(function).parameters if inspect.isfunction(function) else {}
+    if not set(_SHAPE) <= set(parameters):
+        raise InputError(f"pattern.name {name!r} is no function of n_layer and n_head")
+    called = name.partition(":")[2]
+    if called in MECHANISMS:
+        raise InputError(f"pattern.name {name!r} is called like a pattern of ours; give the function another name")
+
+    @wraps(function)
+    def constructor(n_layer: int, n_head: int, **arguments: Any) -> SkipPattern:
+        pattern = function(n_layer=n_layer, n_head=n_head, **arguments)
+        if not isinstance(pattern, SkipPattern) or pattern.key_source.shape != (n_layer, n_head):
+            raise InputError(f"pattern.name {name!r} gave no SkipPattern of {n_layer} layers × {n_head} heads")
+        return pattern
+
+    qualifiers = {
+        each: QUALIFIERS.get(each, Names(f", {each.replace('_', ' ')} {{{each}}}", f"-{each}{{{each}}}"))
+        for each in parameters
+        if each not in _SHAPE
+    }
+    return Mechanism(constructor, Names(called.replace("_", " "), called), qualifiers=qualifiers)
 
 
 def _tables(
@@ -91,6 +142,9 @@ def _three_quarters(n: int) -> int:
     """The paper's 9 of 12."""
     return max(1, round(0.75 * n))
 
+
+_SHAPE = ("n_layer", "n_head")
+"""Arguments that every constructor is given: the model's."""
 
 DISTANCE = {"distance": lambda n_layer, n_head: _three_quarters(n_layer)}
 HEADS = {"heads": lambda n_layer, n_head: _three_quarters(n_head)}
@@ -124,10 +178,4 @@ MECHANISMS = {
         HEADS,
     ),
     "tables": Mechanism(_tables, Names("tables {pattern.digest}", "tables-{pattern.digest}")),
-}
-
-QUALIFIERS = {
-    "layers": Names(", last {layers} layers", "-l{layers}"),
-    "placement": Names(", {placement} heads", "-{placement}"),
-    "share": Names(", {share} only", "-{share}"),
 }

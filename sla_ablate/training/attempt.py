@@ -13,6 +13,7 @@ import torch
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.shards import prepare
+from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
 from sla_ablate.patterns.costs import costs
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
@@ -71,6 +72,10 @@ def _attempt(
 
     shards = prepare(config.data)
     model = build_model(config, shards.tokenizer.vocab_size)
+    if record["pattern"]["key_source"] != model.pattern.key_source.tolist() or (
+        record["pattern"]["value_source"] != model.pattern.value_source.tolist()
+    ):
+        raise InputError(f"{config.pattern.name} gives other tables than when the run was entered; enter it again")
     device = device_type(t)
     rank.connect(device)
     trained_in = PRECISIONS[t.precision]

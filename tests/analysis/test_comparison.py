@@ -16,6 +16,7 @@ from analysis.comparison import (
     runs_table,
     seed_differences,
 )
+from sla_ablate.errors import InputError
 
 
 def rows(markdown):
@@ -217,3 +218,13 @@ def test_a_heading_never_names_pattern_or_seed(record):
 def test_a_setting_without_a_done_run_still_appears(sweep, record):
     text = render_markdown([*sweep, record("skip", 0, setting="s2", state="running")])
     assert "## setting s2\n\nNo run is done.\n\nNot in the table: 1 running (skip)." in text
+
+
+def test_two_patterns_of_one_name_are_not_in_one_table(record):
+    first, second = record("zigzag", 0), record("zigzag", 1)
+    assert len(runs_table([first, second])) == 2
+    second["pattern"]["key_source"] = [[0, 0], [1, 0]]
+    with pytest.raises(
+        InputError, match="zigzag-s0-s1 and zigzag-s1-s1 have other tables and are both called 'zigzag'"
+    ):
+        runs_table([first, second])

@@ -63,7 +63,10 @@ class Attempts:
         self.log = folder.with_suffix(".log")
         folder.mkdir()
         write_config(folder, config)
-        write_record(folder, {"schema": SCHEMA, "state": "running"})
+        pattern = config.skip_pattern()
+        tables = {"key_source": pattern.key_source.tolist(), "value_source": pattern.value_source.tolist()}
+        self.entered = {"schema": SCHEMA, "state": "running", "pattern": tables}
+        write_record(folder, self.entered)
 
     def start(self, file_bytes: int | None = None):
         process = FORKSERVER.Process(target=_work, args=(self.folder, self.log, file_bytes))
@@ -308,7 +311,7 @@ def test_a_read_only_folder_is_one_line(attempts, monkeypatch, capfd):
     with pytest.raises(SystemExit, match="1"):
         worker.main([str(attempts.folder)])
     assert capfd.readouterr().err == f"run  {attempts.folder / 'record.json'}: Permission denied\n"
-    assert attempts.record() == {"schema": SCHEMA, "state": "running"}
+    assert attempts.record() == attempts.entered
 
 
 def test_checkpoints_hold_no_code(attempts, tmp_path):
