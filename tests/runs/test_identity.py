@@ -71,8 +71,9 @@ WITHOUT_EFFECT = {
 """Another value for each key that leaves the result as it is, bit for bit."""
 ORDER_OF_SUMS = {"optim.micro_batches": 2, "trainer.devices": 2, "trainer.threads": 2, "trainer.compile": True}
 """Another value for each key that changes in which order numbers are added, and nothing else."""
-WITH_DEVICES = {"trainer.strategy"}
-"""The key that counts only beside trainer.devices; tests/training/test_many_devices.py compares its two values."""
+TESTED_ELSEWHERE = {"trainer.strategy", "pattern.options", "data.reader"}
+"""Keys that count beside others only: several devices (tests/training/test_many_devices.py), a pattern and a reader of
+the user's own (tests/test_outside.py)."""
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def with_value(config, key, value):
 
 
 def test_every_key_is_of_one_kind():
-    kinds = [IDENTIFYING, PATTERNS, WITHOUT_EFFECT, ORDER_OF_SUMS, WITH_DEVICES]
+    kinds = [IDENTIFYING, PATTERNS, WITHOUT_EFFECT, ORDER_OF_SUMS, TESTED_ELSEWHERE]
     assert sorted(key for kind in kinds for key in kind) == sorted(keys(RunConfig()))
 
 
