@@ -69,7 +69,7 @@ class PatternConfig:
     value_source: list[list[int]] | None = None
     """The layer of each head's values for `tables`, [n_layer, n_head]; the keys' if null."""
     options: dict[str, Any] = field(default_factory=dict)
-    """For a function of the user's own: those of its arguments that are no fields here."""
+    """Arguments of a function of the user's own that are no fields here."""
 
 
 @dataclass

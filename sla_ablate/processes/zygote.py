@@ -204,7 +204,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _exit_code(run: Callable[[list[str]], object], argument: str) -> int:
-    """Of a run, as the interpreter would have it, with its traceback where it says nothing itself."""
+    """The exit code of a run, as the interpreter would have it, with its traceback where it says nothing itself."""
     code: object = 0
     try:
         run([argument])
