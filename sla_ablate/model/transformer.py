@@ -133,11 +133,13 @@ class Block(nn.Module):
             The stream after the layer, and the pieces of its keys and of its values that later layers read.
         """
         attended, keys_lent, values_lent = self.attn(self.ln_1(x), keys, values, rotations, mask, room)
-        x = x + self._dropped(attended)
-        return x + self._dropped(self.mlp(self.ln_2(x))), keys_lent, values_lent
+        x = x + self._branch(attended, x.dtype)
+        return x + self._branch(self.mlp(self.ln_2(x)), x.dtype), keys_lent, values_lent
 
-    def _dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+    def _branch(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """What a branch adds to the stream, in the stream's precision: adding two kinds of numbers is slow on a CPU."""
+        dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        return dropped.to(dtype)
 
 
 class Transformer(nn.Module):

@@ -20,8 +20,8 @@ from torch.autograd.function import once_differentiable
 
 LONGEST_BLOCKWISE = 1024
 """Tokens up to which the blockwise CPU kernel is used; beyond, its T² memory outweighs its speed."""
-BLOCK_SCORES = 3 << 18
-"""Attention scores computed at one time: about as many as stay in a core's share of the cache."""
+BLOCK_BYTES = 3 << 19
+"""Bytes of attention scores computed at one time: about as many as stay in a core's share of the cache."""
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -45,8 +45,8 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> T
 def blockwise_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention over blocks of query rows, each against only the keys that it can see."""
     T = q.shape[-2]
-    rows = 128 if q.dtype == torch.bfloat16 and T >= 512 else 64
-    heads = max(8, BLOCK_SCORES // (rows * T))
+    rows = 128 if q.dtype == torch.bfloat16 and (T >= 512 or q.shape[-1] >= 32) else 64
+    heads = max(8, BLOCK_BYTES // (rows * T * q.element_size()))
     out: Tensor = _Blockwise.apply(q, k, v, rows, heads)
     return out
 

@@ -37,15 +37,16 @@ class _GELU(torch.autograd.Function):
         out = torch.empty_like(x)
         derivative = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         wide = torch.promote_types(x.dtype, torch.float32)
+        a = torch.tensor(_A, dtype=wide)
         x, y = x.flatten(0, -2), out.flatten(0, -2)
         for i in range(0, len(x), _ROWS):
             v = x[i : i + _ROWS].to(wide)
             square = v * v
-            s = (square * _B).add_(_A).mul_(v).sigmoid_()
+            s = torch.add(a, square, alpha=_B).mul_(v).sigmoid_()
             product = v * s
             y[i : i + _ROWS] = product
             if derivative is not None:
-                inner = square.mul_(3 * _B).add_(_A)  # the derivative of A x + B x³
+                inner = torch.add(a, square, alpha=3 * _B)  # the derivative of A x + B x³
                 rest = torch.addcmul(product, product, s, value=-1)  # x s (1 - s)
                 torch.addcmul(s, rest, inner, out=derivative.flatten(0, -2)[i : i + _ROWS])
         ctx.save_for_backward(derivative)
