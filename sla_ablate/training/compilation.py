@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,17 +40,30 @@ def compile_blocks(model: Transformer, say: Callable[[str], None]) -> None:
 
 def _truncated_libraries(folder: Path) -> list[Path]:
     broken = [path for path in folder.rglob("*.so") if _is_truncated(path)]
-    while any(time.time() - path.stat().st_mtime < _SETTLED_SECONDS for path in broken if path.exists()):
+    while any(_seconds_since_written(path) < _SETTLED_SECONDS for path in broken):
         time.sleep(0.2)  # another process may be writing it
-    return [path for path in broken if path.exists() and _is_truncated(path)]
+    return [path for path in broken if _is_truncated(path)]
+
+
+def _seconds_since_written(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def _is_truncated(path: Path) -> bool:
-    """Tell whether an ELF file lacks its end, where its table of sections is (ELF specification 1.2, figure 1-3)."""
-    with path.open("rb") as file:
-        header = file.read(64)
+    """Tell whether an ELF file lacks its end, where its table of sections is (ELF specification 1.2, figure 1-3).
+
+    A file that is gone does not: another run that starts now may have removed it.
+    """
+    try:
+        with path.open("rb") as file:
+            header, size_on_disk = file.read(64), os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return False
     if len(header) < 64 or not header.startswith(b"\x7fELF"):
         return True
     start = int.from_bytes(header[40:48], "little")
     size, count = (int.from_bytes(header[at : at + 2], "little") for at in (58, 60))
-    return path.stat().st_size < start + size * count
+    return size_on_disk < start + size * count
