@@ -37,7 +37,10 @@ class Attend(nn.Module):
         self.dropout = dropout
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Queries [B, H, T, head_size], keys and values [B, H, S, head_size] after rotation -> [B, H, T, head_size]."""
+        """Queries [B, H, T, head_size], keys and values [B, H, S, head_size] after rotation -> [B, H, T, head_size].
+
+        Without a mask, T is S (the queries are of the same tokens, and see those at and before theirs) or 1.
+        """
         dropout = self.dropout if self.training else 0.0
         if mask is None and q.shape[2] == k.shape[2]:
             return causal_attention(q, k, v, dropout)
@@ -122,8 +125,8 @@ class Block(nn.Module):
             x: the residual stream, [B, T, C].
             keys, values: what the layer borrows of earlier ones, in the order of `attn.keys.borrowed` and of
                 `attn.values.borrowed`.
-            rotations: cosines and sines of the positions' angles, [T, head_size] or [B, 1, T, head_size]; None: the
-                positions are in the stream.
+            rotations: cosines and sines of the positions' angles, [1, T, head_size] or [B, 1, T, head_size]; None:
+                the positions are in the stream.
             mask: which keys each query sees, [T, S] or [B, 1, T, S]; None: those at and before its position, where S is
                 T or T is 1.
             room: where the layer's own keys and values are written to, after those of earlier tokens, to be read
@@ -233,7 +236,7 @@ class Transformer(nn.Module):
         values: list[Lent] = []
         for layer, block in enumerate(self.blocks):
             if last_only and layer == self.top_kept + 1:
-                x, turns, mask = _last(x, turns, mask, past + T)
+                x, turns, mask = _last(x, turns, mask)
             attn = block.attn
             x, keys_lent, values_lent = self._called(block)(
                 x,
@@ -264,12 +267,9 @@ def _check_tokens(tokens: Tensor, vocab_size: int) -> None:
             raise InputError(f"token {token} is none of the vocabulary's, 0 to {vocab_size - 1}")
 
 
-def _last(
-    x: Tensor, turns: Rotations | None, mask: Tensor | None, seen: int
-) -> tuple[Tensor, Rotations | None, Tensor]:
-    """The stream, rotations and mask of the last token alone, which sees all `seen` tokens so far."""
+def _last(x: Tensor, turns: Rotations | None, mask: Tensor | None) -> tuple[Tensor, Rotations | None, Tensor | None]:
+    """The stream, rotations and mask of the last token alone, which without a mask sees all tokens so far."""
     if turns is not None:
         cos, sin = turns
         turns = cos[..., -1:, :], sin[..., -1:, :]
-    everything = torch.ones(1, seen, dtype=torch.bool, device=x.device)
-    return x[:, -1:], turns, everything if mask is None else mask[..., -1:, :]
+    return x[:, -1:], turns, None if mask is None else mask[..., -1:, :]
