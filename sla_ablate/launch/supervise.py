@@ -16,7 +16,7 @@ from sla_ablate.processes import outcome
 from sla_ablate.processes.memory import group_bytes
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import Call, LostError, Zygote
-from sla_ablate.runs.record import Record, read_config, read_record, read_summary, write_record
+from sla_ablate.runs.record import Record, read_config, read_summary, write_record
 
 WORKER = "sla_ablate.training.worker"
 PRELOADED = (
@@ -76,7 +76,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
         log.seek(start)
         logged = log.read().decode(errors="replace").splitlines()
     lines = [line.removeprefix(f"{folder.name}  ") for line in logged]
-    finished = read_record(folder)
+    finished = read_summary(folder)
     if finished is None:
         _say(folder, "its folder was removed while it ran")
         return

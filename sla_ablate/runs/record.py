@@ -25,7 +25,7 @@ Record = dict[str, Any]
 
 _RECORD, _RESULTS = "record.json", "results.json"
 
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
 def write_record(run: Path, record: Record) -> None:
@@ -58,7 +58,11 @@ def read_summary(run: Path) -> Record | None:
 
 
 def read_record(run: Path) -> Record | None:
-    """The record of a run folder, of a done run with its `results`; otherwise `read_summary`."""
+    """The record of a run folder, with `results` if the run is done; None if it has no record.
+
+    Raises:
+        InputError: as `read_summary`, or the results are missing or damaged.
+    """
     record = read_summary(run)
     if record is not None and record["state"] == "done":
         try:
@@ -106,6 +110,6 @@ def read_config(run: Path) -> RunConfig:
     """
     path = run / "config.yaml"
     try:
-        return RunConfig.from_dict(yaml.load(path.read_text(), _YAML))
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        return RunConfig.from_dict(yaml.load(path.read_text(), _YAML_LOADER))
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

@@ -10,7 +10,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 from sla_ablate.model.gpt import GPT
 from sla_ablate.runs.identity import identify
-from sla_ablate.runs.record import CHECKPOINT, read_config, read_record, read_summary
+from sla_ablate.runs.record import CHECKPOINT, read_config, read_summary
 
 TOKENIZER = "tokenizer.json"
 
@@ -40,7 +40,7 @@ def load_run(run: Path) -> tuple[GPT, Tokenizer]:
     Raises:
         InputError: the folder is no run's, or the run is not done.
     """
-    record = read_record(run)
+    record = read_summary(run)
     if record is None:
         raise InputError(f"{run} is not a run's folder: it holds no record.json")
     if record["state"] != "done":

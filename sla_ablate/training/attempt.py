@@ -17,8 +17,8 @@ from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
 from sla_ablate.patterns.costs import costs
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
-from sla_ablate.runs.record import read_config, read_record, write_record
-from sla_ablate.runs.trained import CHECKPOINT, save_model
+from sla_ablate.runs.record import CHECKPOINT, read_config, read_summary, write_record
+from sla_ablate.runs.trained import save_model
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_checkpoint
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.callbacks.progress import Progress
@@ -63,7 +63,7 @@ def _attempt(
     say: Callable[[str], None],
 ) -> None:
     started = time.perf_counter()
-    record = read_record(folder)
+    record = read_summary(folder)
     assert record is not None
     t = config.trainer
     torch.set_num_threads(t.threads)
