@@ -47,8 +47,8 @@ def parallel(launcher: Any, runs: int) -> int:
     return min(runs, jobs if jobs > 0 else os.cpu_count() or 1)
 
 
-def check_disk(runs: Sequence[Run], parallel: int) -> str:
-    """The disk space that runs will take, in words: what all of them leave, and what more those take that train.
+def check_disk(runs: Sequence[Run], at_a_time: int) -> str:
+    """The disk space that runs will take, in words: what all leave, and what more those take that train at a time.
 
     Raises:
         InputError: there is less.
@@ -57,7 +57,7 @@ def check_disk(runs: Sequence[Run], parallel: int) -> str:
         return ""
     runs_bytes = [disk_bytes(run.config.gpt_config(run.vocab_size), run.config.trainer) for run in runs]
     more = sorted((each.running - each.done for each in runs_bytes), reverse=True)
-    needed = sum(each.done for each in runs_bytes) + sum(more[:parallel])
+    needed = sum(each.done for each in runs_bytes) + sum(more[:at_a_time])
     output = Path(runs[0].config.output).absolute()
     existing = next(path for path in (output, *output.parents) if path.exists())
     free = shutil.disk_usage(existing).free

@@ -72,9 +72,9 @@ def _states(runs: Sequence[Run]) -> list[str]:
 
 def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
     hydra = copy.deepcopy(hydra)
-    if (jobs := hydra.hydra.launcher.get("n_jobs", 0)) > len(folders):
+    if hydra.hydra.launcher.get("n_jobs", 0) > len(folders):
         # A process that never gets a run never learns to leave a Ctrl-C to us.
-        hydra.hydra.launcher.n_jobs = min(jobs, len(folders))
+        hydra.hydra.launcher.n_jobs = len(folders)
     callbacks = Callbacks(hydra)
     callbacks.on_multirun_start(config=hydra, config_name="config")
     context = HydraContext(config_loader=_Composed(), callbacks=callbacks)  # type: ignore[arg-type]
