@@ -6,13 +6,13 @@ import copy
 import operator
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from textwrap import indent
 from typing import Any, NamedTuple
 
 import hydra
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -66,20 +66,20 @@ def compose(overrides: Sequence[str], multirun: bool = False, config_dir: Path |
 
     Args:
         overrides: those of a command line.
-        multirun: whether they may ask for several runs.
+        multirun: True if they may ask for several runs.
         config_dir: a folder with groups of the user's own.
 
     Raises:
         InputError: an override names something that does not exist, or a value of the wrong type.
     """
     with _OneLine():
-        composed = _Composer(config_dir)
-        checker = _OverrideChecker(composed.loader)
+        composer = _Composer(config_dir)
+        checker = _OverrideChecker(composer)
         parsed = _parse(overrides)
         for override in parsed:
             checker.check(override)
         # An experiment may ask for a multirun; compose without the sweeps to learn that.
-        full = composed([str(o.input_line) for o in parsed if not o.is_sweep_override()], multirun)
+        full = composer([str(o.input_line) for o in parsed if not o.is_sweep_override()], multirun)
         swept = full.hydra.sweeper.get("params") or {}
         if not multirun and full.hydra.mode != RunMode.MULTIRUN:
             for override in parsed:
@@ -91,11 +91,8 @@ def compose(overrides: Sequence[str], multirun: bool = False, config_dir: Path |
         for override in _parse(cells[: len(swept)]):
             checker.check(override)
         space = _search_space(full, _parse(cells))
-        if space is not None:
-            batch = space.corners()
-        else:
-            batch = cells_of(_parse(cells))
-        return Composed(full, _cells(composed, batch, checker.groups), space)
+        batch = cells_of(_parse(cells)) if space is None else space.corners()
+        return Composed(full, _cells(composer, batch), space)
 
 
 def compose_cell(overrides: Sequence[str], config_dir: Path | None = None) -> RunConfig:
@@ -105,8 +102,7 @@ def compose_cell(overrides: Sequence[str], config_dir: Path | None = None) -> Ru
         InputError: it is not possible.
     """
     with _OneLine():
-        composed = _Composer(config_dir)
-        (config,) = _cells(composed, [list(overrides)], _OverrideChecker(composed.loader).groups)
+        (config,) = _cells(_Composer(config_dir), [list(overrides)])
     return config
 
 
@@ -121,9 +117,7 @@ def _search_space(full: DictConfig, overrides: Sequence[Override]) -> SearchSpac
     return SearchSpace.of(overrides)
 
 
-def _cells(
-    compose: Callable[[Sequence[str]], DictConfig], batch: list[list[str]], groups: list[str]
-) -> list[RunConfig]:
+def _cells(composer: _Composer, batch: list[list[str]]) -> list[RunConfig]:
     """The cells of a multirun.
 
     Hydra takes a tenth of a second to compose one, so those that choose the same groups share one composition, upon
@@ -134,13 +128,13 @@ def _cells(
     cells = []
     for overrides in batch:
         parsed = [parse(text) for text in overrides]
-        choices = tuple(text for text, o in zip(overrides, parsed, strict=True) if o.key_or_group in groups)
+        choices = tuple(text for text, o in zip(overrides, parsed, strict=True) if o.key_or_group in composer.groups)
         if choices not in composed:
-            composed[choices] = compose(choices)
+            composed[choices] = composer(choices)
             with open_dict(composed[choices]):
                 del composed[choices]["hydra"]
         config = copy.deepcopy(composed[choices])
-        values = [o for o in parsed if o.key_or_group not in groups and not o.key_or_group.startswith("hydra")]
+        values = [o for o in parsed if o.key_or_group not in composer.groups and not o.key_or_group.startswith("hydra")]
         apply_overrides(values, config)
         cells.append(_typed(config))
     return cells
@@ -156,28 +150,17 @@ def complete(arguments: Sequence[str]) -> None:
 def describe(config_dir: Path | None = None) -> str:
     """Groups with their choices, those of a folder of the user's own among them, and every key with its default."""
     with _OneLine():
-        composed = _Composer(config_dir)
-        groups = {group: composed.choices(group) for group in composed.loader.list_groups("") if group != "hydra"}
-        config = _typed(composed([]))
+        composer = _Composer(config_dir)
+        groups = {group: composer.choices(group) for group in composer.groups}
+        config = _typed(composer([]))
     offered = [f"  {group}: {', '.join(names)}" for group, names in groups.items() if names]
-    lines = ["groups (GROUP=NAME):", *offered]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "keys (KEY=VALUE) and their defaults:",
-            _indent(OmegaConf.to_yaml(OmegaConf.structured(config))),
-        ]
-    )
+    keys = indent(OmegaConf.to_yaml(OmegaConf.structured(config)), "  ")
+    return "\n".join(["groups (GROUP=NAME):", *offered, "", "keys (KEY=VALUE) and their defaults:", keys])
 
 
 def choices(group: str, config_dir: Path | None = None) -> list[str]:
     """The names that a configuration group offers."""
     return _Composer(config_dir).choices(group)
-
-
-def _indent(text: str) -> str:
-    return "".join(f"  {line}\n" for line in text.splitlines())
 
 
 def _typed(config: DictConfig) -> RunConfig:
@@ -193,6 +176,7 @@ class _Composer:
 
     def __init__(self, config_dir: Path | None) -> None:
         self.loader = config_loader(data_root() / "conf", config_dir)
+        self.groups = [group for group in self.loader.list_groups("") if group != "hydra"]
 
     def __call__(self, overrides: Sequence[str], multirun: bool = False) -> DictConfig:
         mode = RunMode.MULTIRUN if multirun else RunMode.RUN
@@ -205,9 +189,9 @@ class _Composer:
 class _OverrideChecker:
     """Names that an override may have; Hydra's own messages take ten lines, or none for `+typo=1`."""
 
-    def __init__(self, loader: ConfigLoader) -> None:
-        self.loader = loader
-        self.groups = [g for g in self.loader.list_groups("") if g != "hydra"]
+    def __init__(self, composer: _Composer) -> None:
+        self.composer = composer
+        self.groups = composer.groups
         self.keys = [k for k in _flat_keys(OmegaConf.structured(RunConfig)) if k not in self.groups]
 
     def check(self, override: Override) -> None:
@@ -219,8 +203,7 @@ class _OverrideChecker:
         if override.is_delete():
             raise InputError(f"{override.input_line!r} deletes an option; give it a value instead")
         if key in self.groups:
-            options = self.loader.get_group_options(key, results_filter=ObjectType.CONFIG)
-            allowed = [*sorted(options), *(["null"] if key in OPTIONAL_GROUPS else [])]
+            allowed = [*self.composer.choices(key), *(["null"] if key in OPTIONAL_GROUPS else [])]
             for value in _values(override):
                 if ("null" if value is None else value) not in allowed:
                     raise unknown(key, value, allowed)
@@ -230,11 +213,11 @@ class _OverrideChecker:
 
     def _check_installed(self, override: Override) -> None:
         group = override.key_or_group
-        options = self.loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+        options = self.composer.choices(group)
         for value in _values(override):
             check_installed(group, value)
             if value not in options:
-                raise unknown(group, value, sorted(set(options)))
+                raise unknown(group, value, options)
             if value == "slurm" and shutil.which("srun") is None:
                 raise InputError(
                     "hydra/launcher=slurm needs Slurm, and there is no srun; hydra/launcher=slurm_local does without"

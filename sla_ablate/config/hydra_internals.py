@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig
 
-__all__ = ["Callbacks", "apply_overrides", "cells_of", "config_loader"]
+__all__ = ["VERSION_BASE", "Callbacks", "apply_overrides", "cells_of", "config_loader"]
 
 VERSION_BASE = "1.3"
 """Hydra's behaviour in what differs between its versions."""

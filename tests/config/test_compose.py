@@ -17,5 +17,5 @@ from sla_ablate.config.compose import compose
 def test_the_cells_of_a_multirun_are_those_that_hydra_composes(overrides, monkeypatch):
     ours = compose(overrides, multirun=True).configs
     assert len(ours) >= 4
-    monkeypatch.setattr(module, "_cells", lambda compose, batch, groups: [module._typed(compose(c)) for c in batch])
+    monkeypatch.setattr(module, "_cells", lambda compose, batch: [module._typed(compose(c)) for c in batch])
     assert ours == compose(overrides, multirun=True).configs
