@@ -10,14 +10,14 @@ from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 
-VARIABLE = "CUDA_VISIBLE_DEVICES"
+CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 def visible_devices(accelerator: str) -> list[str]:
     """The devices that runs may use, named as CUDA_VISIBLE_DEVICES names them; none for `cpu`."""
     if accelerator == "cpu":
         return []
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(CUDA_VISIBLE_DEVICES)
     if named is None:
         return _installed()
     return list(takewhile(lambda name: name not in ("", "-1"), map(str.strip, named.split(","))))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from sla_ablate.config.machine import VARIABLE, visible_devices
+from sla_ablate.config.machine import CUDA_VISIBLE_DEVICES, visible_devices
 from sla_ablate.files import claim
 
 LOCKS = Path(tempfile.gettempdir()) / "-".join(["sla-ablate", str(os.getuid()), os.environ.get("SLURM_JOB_ID", "all")])
@@ -45,7 +45,7 @@ def borrow(accelerator: str, count: int, give_up: Callable[[], bool]) -> Iterato
             free = ((name, claims.enter_context(claim(LOCKS / name, patience=0))) for name in names)
             held = dict(islice(((name, lock) for name, lock in free if lock is not None), count))
             if len(held) == min(count, len(names)):  # a run that asks for more than there are is told so
-                yield Device({VARIABLE: ",".join(held)}, list(held.values()))
+                yield Device({CUDA_VISIBLE_DEVICES: ",".join(held)}, list(held.values()))
                 return
         time.sleep(0.2)
     yield None

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, open_dict
 
 from sla_ablate.config.hydra_internals import Callbacks
 from sla_ablate.errors import InputError
-from sla_ablate.launch import sweep_signals as stop
+from sla_ablate.launch import sweep_signals
 from sla_ablate.launch.disk import check_disk, parallel
 from sla_ablate.launch.plan import Run
 from sla_ablate.launch.supervise import carry_out
@@ -41,7 +41,7 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     print(f"{len(runs)} run(s), {before.count('done')} already done{size}", flush=True)
     for run in runs:
         ledger.enter(run.config, run.data_digest)
-    stop.listen()
+    sweep_signals.listen()
     failure = None
     try:
         if todo:
@@ -49,15 +49,15 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     except KeyboardInterrupt:
         pass
     except Exception as error:
-        if not stop.received:  # else a process of the launcher's that had not begun to listen yet
+        if not sweep_signals.received:  # else a process of the launcher's that had not begun to listen yet
             failure = error
     after = _states(runs)
     for run, state in zip(runs, after, strict=True):
         if state == "failed" and (record := read_summary(run.folder)):
             print(f"{run.folder.name}  failed: {record['error']}", flush=True)
     print(ledger.count(after), flush=True)
-    if stop.received:
-        _requeue(stop.received[0])
+    if sweep_signals.received:
+        _requeue(sweep_signals.received[0])
         return 130
     if isinstance(failure, ConnectionError | InstantiationException | RuntimeError):  # no cluster, no such partition
         raise InputError(f"the launcher failed: {' '.join(str(failure).split())}")

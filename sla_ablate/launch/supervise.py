@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sla_ablate.config.schema import LimitsConfig, RunConfig
 from sla_ablate.files import claim
-from sla_ablate.launch import sweep_signals as stop
+from sla_ablate.launch import sweep_signals
 from sla_ablate.launch.devices import Device, borrow
 from sla_ablate.processes import outcome
 from sla_ablate.processes.memory import group_bytes
@@ -42,8 +42,8 @@ def carry_out(folder: Path) -> None:
     Raises:
         KeyboardInterrupt: a signal asked the sweep to stop.
     """
-    stop.listen()
-    with claim(folder) as lock, stop.heeded():
+    sweep_signals.listen()
+    with claim(folder) as lock, sweep_signals.heeded():
         record = read_summary(folder)
         if lock is None:
             _say(folder, "another process runs it; left alone")
@@ -54,11 +54,11 @@ def carry_out(folder: Path) -> None:
         else:
             config = read_config(folder)
             t = config.trainer
-            with borrow(t.accelerator, t.devices, lambda: bool(stop.received)) as device:
-                if device is not None and not stop.received:
+            with borrow(t.accelerator, t.devices, lambda: bool(sweep_signals.received)) as device:
+                if device is not None and not sweep_signals.received:
                     _attempt(folder, config, record, lock, device)
-    if stop.received:
-        stop.follow()
+    if sweep_signals.received:
+        sweep_signals.follow()
 
 
 def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device: Device) -> None:
@@ -72,7 +72,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
             exit_code, reason = _run(_zygote(config.trainer.threads), folder, config.limits, log.fileno(), lock, device)
         except LostError as lost:
             _zygote.cache_clear()
-            exit_code, reason = INTERRUPTED, "" if stop.received else str(lost)
+            exit_code, reason = INTERRUPTED, "" if sweep_signals.received else str(lost)
         log.seek(start)
         logged = log.read().decode(errors="replace").splitlines()
     lines = [line.removeprefix(f"{folder.name}  ") for line in logged]
@@ -83,7 +83,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     if finished["state"] == "done":
         return
     traceback = outcome.traceback(lines)
-    if not reason and (exit_code == INTERRUPTED or stop.received):
+    if not reason and (exit_code == INTERRUPTED or sweep_signals.received):
         state, error = "interrupted", "asked to stop"
     else:
         state, error = "failed", reason or outcome.reason(exit_code, lines)
@@ -107,9 +107,9 @@ def _run(zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int
     steps = [] if limits.minutes is None else [(60 * limits.minutes + s, number) for s, number in _ESCALATION]
     reason, passed_on = "", 0
     while (exit_code := call.wait(_POLL_SECONDS)) is None:
-        if len(stop.received) > passed_on:
-            call.send(signal.SIGKILL if passed_on or len(stop.received) > 1 else signal.SIGTERM)
-            passed_on = len(stop.received)
+        if len(sweep_signals.received) > passed_on:
+            call.send(signal.SIGKILL if passed_on or len(sweep_signals.received) > 1 else signal.SIGTERM)
+            passed_on = len(sweep_signals.received)
         while steps and call.seconds >= steps[0][0]:
             reason = f"took longer than limits.minutes={limits.minutes:g}"
             call.send(steps.pop(0)[1])

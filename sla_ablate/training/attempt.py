@@ -27,7 +27,7 @@ from sla_ablate.training.callbacks.usage import Usage
 from sla_ablate.training.callbacks.validation import Validation
 from sla_ablate.training.compilation import compile_blocks
 from sla_ablate.training.loggers import RunLogger, opened
-from sla_ablate.training.machine import PRECISIONS, device_type, environment, keep_freed_memory
+from sla_ablate.training.machine import LIGHTNING_PRECISIONS, device_type, environment, keep_freed_memory
 from sla_ablate.training.module import LanguageModel, build_model, training_loader
 from sla_ablate.training.ranks import Rank, ranks
 from sla_ablate.training.strategies import Ranks, strategy, whole
@@ -78,7 +78,7 @@ def _attempt(
         raise InputError(f"{config.pattern.name} gives other tables than when the run was entered; enter it again")
     device = device_type(t)
     rank.connect(device)
-    trained_in = PRECISIONS[t.precision]
+    trained_in = LIGHTNING_PRECISIONS[t.precision]
 
     checkpoints = folder / CHECKPOINT
     checkpoint, step = last_checkpoint(checkpoints)

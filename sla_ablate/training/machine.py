@@ -15,7 +15,7 @@ from sla_ablate.config.schema import RunConfig, TrainerConfig
 from sla_ablate.errors import InputError
 
 Precision = Literal["bf16-mixed", "32-true"]
-PRECISIONS: dict[str, Precision] = {"bf16": "bf16-mixed", "fp32": "32-true"}
+LIGHTNING_PRECISIONS: dict[str, Precision] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 """Lightning's names; `auto` was settled when the run was planned."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h

@@ -26,7 +26,7 @@ GPU 2: NVIDIA H100 80GB HBM3 (UUID: GPU-2)
 @pytest.fixture(autouse=True)
 def _locks(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "LOCKS", tmp_path / "locks")
-    monkeypatch.delenv(machine.VARIABLE, raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     machine._installed.cache_clear()
     yield
     machine._installed.cache_clear()
@@ -42,7 +42,7 @@ def _locks(tmp_path, monkeypatch):
     ],
 )
 def test_the_users_choice_of_devices_is_respected(monkeypatch, variable, names):
-    monkeypatch.setenv(machine.VARIABLE, variable)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
     assert visible_devices("auto") == visible_devices("gpu") == names
     assert visible_devices("cpu") == []
 
@@ -60,51 +60,54 @@ def test_devices_are_found_where_torch_can_use_them(monkeypatch, tmp_path, torch
 
 
 def test_there_is_a_run_for_every_gpu_or_as_many_as_the_cores_hold(monkeypatch):
-    monkeypatch.setenv(machine.VARIABLE, ",".join(map(str, range(99))))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(99))))
     assert parallel_runs(4, 1, "auto") == 99
     assert parallel_runs(4, 8, "auto") == 12
     on_cores = parallel_runs(1, 1, "cpu")
     assert 1 <= on_cores < 99
-    monkeypatch.setenv(machine.VARIABLE, "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert parallel_runs(1, 1, "auto") == on_cores
     assert parallel_runs(10**6, 1, "auto") == parallel_runs(1, 10**6, "auto") == 1
 
 
 def test_a_device_has_one_run_at_a_time(monkeypatch):
-    monkeypatch.setenv(machine.VARIABLE, "a,b")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
     asked = []
     with borrow("auto", 1, lambda: False) as first, borrow("gpu", 1, lambda: False) as second:
-        assert [d.environment for d in (first, second)] == [{machine.VARIABLE: "a"}, {machine.VARIABLE: "b"}]
+        assert [d.environment for d in (first, second)] == [
+            {"CUDA_VISIBLE_DEVICES": "a"},
+            {"CUDA_VISIBLE_DEVICES": "b"},
+        ]
         with borrow("auto", 1, lambda: len(asked) > 2 or asked.append(1)) as third:
             assert third is None
             assert len(asked) == 3  # it waited
         with borrow("cpu", 1, lambda: False) as none:
             assert none == Device()
     with borrow("auto", 1, lambda: False) as again:
-        assert again.environment == {machine.VARIABLE: "a"}
+        assert again.environment == {"CUDA_VISIBLE_DEVICES": "a"}
 
 
 def test_a_run_on_several_devices_has_all_or_none(monkeypatch):
-    monkeypatch.setenv(machine.VARIABLE, "a,b,c")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b,c")
     with borrow("auto", 2, lambda: False) as first:
-        assert first.environment == {machine.VARIABLE: "a,b"}
+        assert first.environment == {"CUDA_VISIBLE_DEVICES": "a,b"}
         asked = []
         with borrow("auto", 2, lambda: len(asked) > 1 or asked.append(1)) as second:
             assert second is None
         with borrow("auto", 1, lambda: False) as third:  # which the second let go
-            assert third.environment == {machine.VARIABLE: "c"}
+            assert third.environment == {"CUDA_VISIBLE_DEVICES": "c"}
     with borrow("auto", 9, lambda: False) as more_than_there_are:
-        assert more_than_there_are.environment == {machine.VARIABLE: "a,b,c"}
+        assert more_than_there_are.environment == {"CUDA_VISIBLE_DEVICES": "a,b,c"}
 
 
 def test_a_single_device_is_left_to_be_shared(monkeypatch):
-    monkeypatch.setenv(machine.VARIABLE, "a")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a")
     with borrow("auto", 1, lambda: False) as first, borrow("auto", 1, lambda: False) as second:
         assert first == second == Device()
 
 
 def test_a_device_of_a_killed_process_is_free(monkeypatch):
-    monkeypatch.setenv(machine.VARIABLE, "a,b")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
     code = (
         "import sys, time; from pathlib import Path; from sla_ablate.launch import devices\n"
         f"devices.LOCKS = Path({str(devices.LOCKS)!r})\n"

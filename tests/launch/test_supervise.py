@@ -15,8 +15,7 @@ import pytest
 
 from sla_ablate.config.schema import ModelConfig, OptimConfig, RunConfig
 from sla_ablate.files import claim, is_held
-from sla_ablate.launch import supervise
-from sla_ablate.launch import sweep_signals as stop
+from sla_ablate.launch import supervise, sweep_signals
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.record import read_record
@@ -29,7 +28,7 @@ def carry_out(tmp_path, monkeypatch):
     """Carries out a run whose worker executes `code`; returns its record."""
     monkeypatch.setenv("PYTHONPATH", str(STUB))
     monkeypatch.setattr(supervise, "_ESCALATION", ((0, signal.SIGTERM), (0.3, signal.SIGABRT), (0.6, signal.SIGKILL)))
-    handlers = {number: signal.getsignal(number) for number in stop._SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in sweep_signals._SIGNALS}
 
     def run(code="done()", seed=0, **limits):
         monkeypatch.setenv("SLA_STUB", code)
@@ -41,7 +40,7 @@ def carry_out(tmp_path, monkeypatch):
     run.folder = enter(tmp_path)
     yield run
     supervise._zygote.cache_clear()
-    stop.received.clear()
+    sweep_signals.received.clear()
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -140,11 +139,14 @@ def test_a_signal_lets_the_run_save_and_ends_the_sweep(carry_out, number):
         carry_out(WAITING.format("(print('saved', file=sys.stderr), sys.exit(75))"))
     record = read_record(carry_out.folder)
     assert (record["state"], record["error"], record["log_tail"]) == ("interrupted", "asked to stop", ["saved"])
-    assert stop.received == [number]
+    assert sweep_signals.received == [number]
 
 
 def test_a_second_signal_ends_the_run_at_once(carry_out):
-    with pytest.raises(KeyboardInterrupt), signals(carry_out.folder, signal.SIGINT, 0, 1.5 * stop.ECHO_SECONDS):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        signals(carry_out.folder, signal.SIGINT, 0, 1.5 * sweep_signals.ECHO_SECONDS),
+    ):
         carry_out(WAITING.format("None"))
     assert read_record(carry_out.folder)["state"] == "interrupted"
 
