@@ -1,4 +1,4 @@
-"""Words for sizes, times and numbers of things."""
+"""Words for times and sizes."""
 
 from __future__ import annotations
 

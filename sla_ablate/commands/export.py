@@ -19,7 +19,7 @@ def run(arguments: list[str]) -> int:
     try:
         from sla_ablate.runs.export import export
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed; run: pip install {error.name}") from None
+        raise InputError(f"{error.name} is not installed; run: pip install 'sla-ablate[hf]'") from None
 
     export(options.run, options.out)
     print(options.out)

@@ -16,7 +16,9 @@ from sla_ablate.launch.supervise import carry_out
 
 
 class RayLauncher(Launcher):
-    """Small, because a run needs to be told its folder only (hydra-ray-launcher wants boto3 and an old cloudpickle).
+    """Carries out each run as a task of Ray's, which needs to be told the run's folder only.
+
+    (The plugin hydra-ray-launcher composes configurations again, and wants boto3 and an old cloudpickle.)
 
     Args:
         num_cpus: of one run.

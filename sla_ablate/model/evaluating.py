@@ -1,4 +1,4 @@
-"""A model as it is measured."""
+"""The mode in which a model is measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sla_ablate.model.transformer import Transformer
 
 @contextmanager
 def evaluating(model: Transformer) -> Iterator[None]:
-    """Evaluation mode, in the precision of the weights; afterwards the model is as it was."""
+    """Have a model in evaluation mode and compute in the precision of its weights; afterwards it is as it was."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     with ExitStack() as settings:

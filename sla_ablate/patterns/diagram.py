@@ -7,7 +7,7 @@ import html
 from sla_ablate.patterns import Mask, SkipPattern, Table
 
 Panel = tuple[str, Table, Mask]
-"""What is drawn (keys, values or both), where each head reads it, and whether some head reads the head's own."""
+"""What is drawn (keys, values or both), where each head reads it, and a mask of the heads whose own some head reads."""
 
 OWN, SKIP = "#c4c4c4", "#0072b2"
 """Light grey, and the blue of Okabe and Ito's palette: told apart by colour-blind eyes and in grey print."""

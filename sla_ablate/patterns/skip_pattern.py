@@ -66,12 +66,12 @@ class SkipPattern:
 
     @functools.cached_property
     def keys_read(self) -> Mask:
-        """[n_layer, n_head]: whether some head reads the keys of head h of layer l."""
+        """[n_layer, n_head]: True where some head reads the keys of head h of layer l."""
         return _read(self.key_source)
 
     @functools.cached_property
     def values_read(self) -> Mask:
-        """[n_layer, n_head]: whether some head reads the values of head h of layer l."""
+        """[n_layer, n_head]: True where some head reads the values of head h of layer l."""
         return _read(self.value_source)
 
     @property

@@ -1,4 +1,7 @@
-"""Signals that ask a run to end early. Light: a worker listens before it imports anything slow."""
+"""Signals that ask a run to end early.
+
+This module imports nothing slow, for a run listens before it imports what is.
+"""
 
 from __future__ import annotations
 

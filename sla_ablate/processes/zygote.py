@@ -35,7 +35,7 @@ class LostError(Exception):
 
 
 class Zygote:
-    """The side of the process that wants runs.
+    """A zygote, as the process that started it has it: asks it for runs, and ends it.
 
     Args:
         module: whose `main([argument])` a run is.
@@ -85,7 +85,7 @@ class Zygote:
 
 
 class Call:
-    """A run that a zygote was asked for. A selector tells which of several have something to `wait` for."""
+    """A run that a zygote was asked for; a selector tells which of several have something to `wait` for."""
 
     def __init__(self, zygote: subprocess.Popen[bytes], connection: socket.socket) -> None:
         self._zygote = zygote
@@ -190,7 +190,7 @@ def _end_with(parent: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Entry point of the zygote, and in its children of a run."""
+    """Entry point of the zygote, and in the processes forked from it of a run."""
     descriptor, parent, *names = arguments
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Slurm signals every process of a job; the supervisor and the run answer

@@ -33,7 +33,7 @@ def fast_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 def export(run: Path, out: Path) -> None:
     """Write the model and tokenizer of a finished run to a Hugging Face folder.
 
-    `AutoModelForCausalLM.from_pretrained` reads it once this module is imported. Tools that import nothing of ours
+    `AutoModelForCausalLM.from_pretrained` reads it once `sla_ablate.hf` is imported. Tools that import nothing of ours
     must be told `trust_remote_code`. Neither reads a folder without config.json, which is put there last.
 
     Raises:

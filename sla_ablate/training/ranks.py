@@ -125,7 +125,7 @@ def agree(*decisions: bool) -> list[bool]:
 
 
 def mean(tensor: torch.Tensor) -> torch.Tensor:
-    """Over the ranks, on every rank."""
+    """The mean of the ranks' tensors, on every rank."""
     if not distributed.is_initialized():
         return tensor
     total = tensor.clone()

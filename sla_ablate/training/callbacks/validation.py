@@ -75,7 +75,7 @@ class Validation(L.Callback):
         self.metrics.append(
             step=step,
             validation_loss=loss,
-            validation_perplexity=torch.tensor(loss, dtype=torch.float64).exp().item(),
+            validation_perplexity=torch.tensor(loss, dtype=torch.float64).exp().item(),  # math.exp raises OverflowError
             validation_bits_per_byte=sum(result["nll"]) / math.log(2) / sum(result["bytes"]),
         )
         if loss < self._lowest:
