@@ -15,6 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sla_ablate.config.schema import TrainerConfig
+from sla_ablate.model.formats.weights import with_weights
 from sla_ablate.model.gpt import GPT
 from sla_ablate.training.module import LanguageModel
 
@@ -103,10 +104,7 @@ def whole(model: GPT) -> GPT:
     weights = _gathered(model.state_dict())
     if torch.distributed.get_rank():
         return model
-    with torch.random.fork_rng(devices=()):  # dropout's stream; a new model draws initial weights
-        copy = GPT(model.config, model.pattern)
-    copy.load_state_dict(weights)
-    return copy.to(model.wte.weight.device)
+    return with_weights(GPT, model.config, model.pattern, weights).to(model.device)
 
 
 def _gathered(state: dict[str, Any]) -> dict[str, Any]:

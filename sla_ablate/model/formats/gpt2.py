@@ -78,8 +78,7 @@ def load(cls: type[Model], weights: Mapping[str, Any] | str | Path, pattern: Ski
         bias="ln_f.bias" in tensors,
     )
     ours = {name: tensor.T if name.endswith(CONV1D) else tensor for name, tensor in tensors.items()}
-    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in ours.items()}
-    return with_weights(cls, config, pattern, copies)
+    return with_weights(cls, config, pattern, ours)
 
 
 def dump(model: Transformer) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=Transformer)
 def with_weights(
     cls: type[Model], config: GPTConfig, pattern: SkipPattern | None, weights: Mapping[str, Tensor]
 ) -> Model:
-    """A model that takes over these tensors, all in the precision of the token embeddings.
+    """A model with copies of these tensors, all in the precision of the token embeddings.
 
     Raises:
         InputError: a weight is missing, unknown or of another shape; the message names the first.
@@ -37,5 +37,9 @@ def with_weights(
                 f"{name!r} is {tuple(weights[name].shape)} but the model needs {tuple(expected[name].shape)}"
             )
     dtype = weights["wte.weight"].dtype
-    model.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
+    # A file's tensors are pages of the file, at addresses that the length of its header happens to give.
+    copies = {
+        name: tensor.to(dtype, copy=True, memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }
+    model.load_state_dict(copies, assign=True)
     return model
