@@ -66,7 +66,7 @@ def measure(
     Returns:
         The table of `tidy`, and the `Extent` as a dict.
     """
-    sample = windows(shards.validation, model.config.block_size, tokens).to(model.wte.weight.device)
+    sample = windows(shards.validation, model.config.block_size, tokens).to(model.device)
     few = sample[:: -(-sample[:, 1:].numel() // KNOCK_OUT_TOKENS)]
     T = sample.shape[1] - 1
     extent = Extent(sample[:, 1:].numel(), few[:, 1:].numel(), T, min(N_MIN, T), query_rows, stride)

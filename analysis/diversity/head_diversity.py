@@ -122,7 +122,7 @@ def measure_heads(
     Raises:
         InputError: no row sees `n_min` keys.
     """
-    tokens = torch.as_tensor(tokens, device=model.wte.weight.device)
+    tokens = torch.as_tensor(tokens, device=model.device)
     T = tokens.shape[1]
     if not 1 <= n_min <= T:
         raise InputError(f"n_min={n_min} is not possible with {T} tokens; choose 1 to {T}")

@@ -46,7 +46,7 @@ def induction_scores(model: GPT, length: int, sequences: int = 4, seed: int = 0)
     if not 1 <= length <= model.config.block_size // 2:
         raise InputError(f"length={length} is not possible; choose 1 to {model.config.block_size // 2}")
     once = np.random.default_rng(seed).integers(model.config.vocab_size, size=(sequences, length))
-    tokens = torch.from_numpy(np.tile(once, 2)).to(model.wte.weight.device)
+    tokens = torch.from_numpy(np.tile(once, 2)).to(model.device)
     metric = Induction(Setting(model.pattern, model.config.head_size)).to(tokens.device)
     for sequence in tokens.split(1):
         with capture(model) as captured:

@@ -55,7 +55,7 @@ def document_nll(model: GPT, shards: TokenShards, stride: int | None = None, rol
 
 def window_nll(model: GPT, windows: DocumentWindows) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the nll of a batch of windows, float64 [B, T] in nats, 0 where nothing is scored; and `document` [B]."""
-    device = model.wte.weight.device
+    device = model.device
     with evaluating(model):
         for inputs, targets, document in windows.batches(max(1, TOKENS_PER_BATCH // model.config.block_size)):
             yield model.nll(inputs.to(device), targets.to(device)).cpu().double(), document

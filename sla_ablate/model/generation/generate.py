@@ -50,7 +50,7 @@ def generate(
     prompts = _checked_prompts(tokens, model)
     if stop_token is not None and not 0 <= stop_token < model.config.vocab_size:
         raise InputError(f"stop_token={stop_token} is none of the vocabulary's, 0 to {model.config.vocab_size - 1}")
-    device = model.wte.weight.device
+    device = model.device
     width = max(len(prompt) for prompt in prompts)
     # Right-aligned, so that the next token of every row is in the same column.
     out = torch.zeros(len(prompts), width + max_new_tokens, dtype=torch.long, device=device)
