@@ -33,7 +33,7 @@ from sla_ablate.errors import InputError, unknown
 
 OPTIONAL_GROUPS = ("experiment", "scale")
 OPEN = "pattern.options"
-"""The key below which any key may stand."""
+"""The one key below which there may be any other."""
 
 
 def data_root() -> Path:
@@ -96,7 +96,7 @@ def compose(overrides: Sequence[str], multirun: bool = False, config_dir: Path |
 
 
 def compose_cell(overrides: Sequence[str], config_dir: Path | None = None) -> RunConfig:
-    """Compose one run of a multirun; as `compose`.
+    """Compose one run of a multirun; the arguments are those of `compose`.
 
     Raises:
         InputError: it is not possible.

@@ -44,13 +44,15 @@ class Plan:
     asked: int
     """Runs asked for; more than there are where a pattern ignores an option that was swept."""
     hydra: DictConfig
-    """Composed for the whole: how runs are launched."""
+    """What was composed for all of them: how runs are launched."""
     space: SearchSpace | None = None
     """What Optuna chooses the runs from, if it does; `runs` are then its corners."""
 
 
 def plan(overrides: Sequence[str], multirun: bool = False, config_dir: Path | None = None) -> Plan:
-    """Compose and check every run that the overrides ask for, and prepare its data; starts nothing. As `compose`.
+    """Compose and check every run that the overrides ask for, and prepare its data; nothing is started.
+
+    The arguments are those of `compose`.
 
     Raises:
         InputError: some override or value cannot be used; one line a fault.
@@ -61,7 +63,7 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: Path | No
 
 
 def check_cell(overrides: Sequence[str], hydra: DictConfig, config_dir: Path | None = None) -> Run:
-    """Compose and check one run of a multirun that is launched as `hydra` says; as `compose`.
+    """Compose and check one run of a multirun that is launched as `hydra` says; see `compose_cell`.
 
     Raises:
         InputError: it is not possible.

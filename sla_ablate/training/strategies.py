@@ -60,7 +60,8 @@ class FullySharded(DDPStrategy):
     def model_to_device(self) -> None:
         """Shard, layer by layer, so that no device ever holds more than one whole layer."""
         mesh = init_device_mesh(self.root_device.type, (self.world_size,))
-        module = _language_model(self)
+        module = self.lightning_module
+        assert isinstance(module, LanguageModel)
         for part in (*module.model.h, module.model):
             fully_shard(part, mesh=mesh)
         super().model_to_device()
@@ -116,9 +117,3 @@ def _gathered(state: dict[str, Any]) -> dict[str, Any]:
 
     gathered: dict[str, Any] = apply_to_collection(state, DTensor, gather)
     return gathered
-
-
-def _language_model(strategy: Strategy) -> LanguageModel:
-    module = strategy.lightning_module
-    assert isinstance(module, LanguageModel)
-    return module
