@@ -7,6 +7,7 @@ import operator
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from textwrap import indent
@@ -72,7 +73,7 @@ def compose(overrides: Sequence[str], multirun: bool = False, config_dir: Path |
     Raises:
         InputError: an override names something that does not exist, or a value of the wrong type.
     """
-    with _OneLine():
+    with _one_line():
         composer = _Composer(config_dir)
         checker = _OverrideChecker(composer)
         parsed = _parse(overrides)
@@ -101,7 +102,7 @@ def compose_cell(overrides: Sequence[str], config_dir: Path | None = None) -> Ru
     Raises:
         InputError: it is not possible.
     """
-    with _OneLine():
+    with _one_line():
         (config,) = _cells(_Composer(config_dir), [list(overrides)])
     return config
 
@@ -149,7 +150,7 @@ def complete(arguments: Sequence[str]) -> None:
 
 def describe(config_dir: Path | None = None) -> str:
     """Groups with their choices, those of a folder of the user's own among them, and every key with its default."""
-    with _OneLine():
+    with _one_line():
         composer = _Composer(config_dir)
         groups = {group: composer.choices(group) for group in composer.groups}
         config = _typed(composer([]))
@@ -251,16 +252,14 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-class _OneLine:
-    """Turns Hydra's and OmegaConf's errors into an InputError of one line."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, YAMLError):  # of a file of the user's own, which it names
-            raise InputError(" ".join(str(error).split())) from error
-        if not isinstance(error, HydraException | OmegaConfBaseException):
-            return
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn Hydra's and OmegaConf's errors, and those of a YAML file of the user's, into an InputError of one line."""
+    try:
+        yield
+    except YAMLError as error:  # which names the file
+        raise InputError(" ".join(str(error).split())) from error
+    except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")

@@ -21,7 +21,7 @@ class Room:
     """[B, kept values, S, head_size]"""
 
     def fill(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write those of the next T tokens, [B, kept, T, head_size]; returns all, without gradient."""
+        """Write those of the next T tokens, [B, kept, T, head_size] each; returns those of all, without gradient."""
         return _written(self.keys, keys), _written(self.values, values)
 
 
