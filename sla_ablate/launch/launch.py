@@ -103,7 +103,7 @@ class _Composed:
 
 
 def _run_cell(config: DictConfig) -> None:
-    """Hydra's task."""
+    """Carry out the run of the folder that a job of the launcher is given in place of overrides."""
     (folder,) = HydraConfig.get().overrides.task
     carry_out(Path(folder))
 

@@ -13,6 +13,9 @@ from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.callbacks.usage import Usage
 from sla_ablate.training.ranks import mean
 
+_SECONDS = 5.0
+"""The least time between two lines for people."""
+
 
 class Progress(L.Callback):
     """Appends the training loss to the metrics and says how far the run is.
@@ -26,7 +29,6 @@ class Progress(L.Callback):
         say: shows a line to people.
         log_every: steps between lines of the metrics.
         tokens_per_step: of one optimizer step, over all ranks.
-        every: seconds between lines for people, at least.
     """
 
     def __init__(
@@ -36,14 +38,12 @@ class Progress(L.Callback):
         say: Callable[[str], None],
         log_every: int,
         tokens_per_step: int,
-        every: float = 5,
     ) -> None:
         self.metrics = metrics
         self.usage = usage
         self.say = say
         self.log_every = log_every
         self.tokens_per_step = tokens_per_step
-        self.every = every
         self._losses: list[torch.Tensor] = []
         self._lined = 0.0
 
@@ -92,7 +92,7 @@ class Progress(L.Callback):
             tokens=step * self.tokens_per_step,
             tokens_per_second=round(tokens_per_second, 1),
         )
-        if now - self._spoke >= self.every or step == trainer.max_steps:
+        if now - self._spoke >= _SECONDS or step == trainer.max_steps:
             self._spoke = now
             left = now / step * (trainer.max_steps - step)
             self.say(
