@@ -57,7 +57,7 @@ def natural_precision(accelerator: str, on_other_machines: bool = False) -> str:
             are taken to be of NVIDIA's Ampere generation or later.
     """
     if accelerator == "gpu" or (accelerator == "auto" and (on_other_machines or visible_devices(accelerator))):
-        capabilities = _compute_capabilities()
+        capabilities = [] if on_other_machines else _compute_capabilities()
         return "bf16" if min(capabilities, default=8.0) >= 8 else "fp32"
     return "bf16" if {"avx512_bf16", "amx_tile"} & _cpu_flags() else "fp32"
 

@@ -72,7 +72,7 @@ def _states(runs: Sequence[Run]) -> list[str]:
 
 def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
     hydra = copy.deepcopy(hydra)
-    if hydra.hydra.launcher.get("n_jobs", 0) > len(folders):
+    if (hydra.hydra.launcher.get("n_jobs") or 0) > len(folders):
         # A process that never gets a run never learns to leave a Ctrl-C to us.
         hydra.hydra.launcher.n_jobs = len(folders)
     callbacks = Callbacks(hydra)

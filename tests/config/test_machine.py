@@ -1,0 +1,32 @@
+"""What is asked of the machine, of machines that are made up."""
+
+from __future__ import annotations
+
+import pytest
+
+from sla_ablate.config import machine
+from sla_ablate.config.machine import natural_precision
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "visible", "capabilities", "flags", "on_other_machines", "precision"),
+    [
+        ("cpu", "0", [9.0], {"avx512f"}, False, "fp32"),
+        ("cpu", "0", [7.5], {"avx512f", "amx_tile"}, False, "bf16"),
+        ("auto", "", [9.0], {"avx512f"}, False, "fp32"),  # a GPU that this process may not use
+        ("auto", "", [], {"avx512_bf16"}, False, "bf16"),
+        ("auto", "0", [8.0], set(), False, "bf16"),
+        ("auto", "0,1", [9.0, 7.5], {"avx512_bf16"}, False, "fp32"),
+        ("gpu", "0", [7.5], set(), False, "fp32"),
+        ("auto", "", [], set(), True, "bf16"),  # from a login node without a GPU, and with an old one
+        ("auto", "0", [7.5], set(), True, "bf16"),
+        ("cpu", "0", [9.0], set(), True, "fp32"),
+    ],
+)
+def test_auto_is_what_the_devices_multiply_natively(
+    monkeypatch, accelerator, visible, capabilities, flags, on_other_machines, precision
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(machine, "_compute_capabilities", lambda: capabilities)
+    monkeypatch.setattr(machine, "_cpu_flags", lambda: flags)
+    assert natural_precision(accelerator, on_other_machines) == precision
