@@ -1,4 +1,4 @@
-"""Tokenize a corpus ahead of time: data=…, data.path=…"""
+"""Tokenize a corpus, or those of a sweep, ahead of time: data=…, data.path=…"""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def run(arguments: list[str]) -> int:
     from sla_ablate.config.compose import compose
     from sla_ablate.data.shards import prepare
 
-    (config,) = compose(options.overrides, config_dir=options.config_dir).configs
-    shards = prepare(config.data)
-    for split, counts in shards.manifest["splits"].items():
-        print(f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, {counts['bytes']:,} bytes")
-    print(shards.folder)
+    configs = compose(options.overrides, True, options.config_dir).configs
+    for data in {repr(config.data): config.data for config in configs}.values():
+        shards = prepare(data)
+        for split, counts in shards.manifest["splits"].items():
+            print(f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, {counts['bytes']:,} bytes")
+        print(shards.folder)
     return 0

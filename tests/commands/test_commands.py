@@ -216,6 +216,12 @@ def test_prepare_tells_what_it_made(here, tiny):
     assert " documents, " in done.stdout
 
 
+def test_prepare_makes_each_corpus_of_a_sweep_once(here, tiny):
+    done = here("prepare", *tiny, "experiment=demo", "data.validation_fraction=0.2,0.3")
+    assert done.returncode == 0, done.stderr
+    assert [line.startswith("train: ") for line in done.stdout.splitlines()].count(True) == 2
+
+
 def test_patterns_of_one_model(here):
     done = here("patterns")
     assert done.returncode == 0, done.stderr
