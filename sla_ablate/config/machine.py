@@ -59,7 +59,7 @@ def natural_precision(accelerator: str, on_other_machines: bool = False) -> str:
     if accelerator == "gpu" or (accelerator == "auto" and (on_other_machines or visible_devices(accelerator))):
         capabilities = [] if on_other_machines else _compute_capabilities()
         return "bf16" if min(capabilities, default=8.0) >= 8 else "fp32"
-    return "bf16" if {"avx512_bf16", "amx_tile"} & _cpu_flags() else "fp32"
+    return "bf16" if {"avx512_bf16", "amx_tile"} & set(processor("flags").split()) else "fp32"
 
 
 @cache
@@ -74,8 +74,8 @@ def _compute_capabilities() -> list[float]:
 
 
 @cache
-def _cpu_flags() -> set[str]:
-    """The processor's instruction sets by Linux's names; none known elsewhere."""
+def processor(field: str) -> str:
+    """A field of Linux's description of the processor, such as `flags`, its instruction sets; empty elsewhere."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
-    return set(next((line.split(":")[1].split() for line in lines if line.startswith("flags")), []))
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")

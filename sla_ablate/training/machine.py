@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from sla_ablate.config.machine import processor
 from sla_ablate.config.schema import RunConfig, TrainerConfig
 from sla_ablate.errors import InputError
 
@@ -45,7 +46,7 @@ def environment(config: RunConfig, device: str, trained_in: str) -> dict[str, An
         "devices": config.trainer.devices,
         "strategy": config.trainer.strategy if config.trainer.devices > 1 else None,
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "cpu": _cpu_name(),
+        "cpu": processor("model name") or platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": config.trainer.threads,
         "precision": trained_in,
@@ -62,12 +63,6 @@ def _git_commit() -> str | None:
         return None
     head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True)
     return head.stdout.strip() or None
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def keep_freed_memory() -> None:

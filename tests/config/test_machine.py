@@ -28,5 +28,5 @@ def test_auto_is_what_the_devices_multiply_natively(
 ):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(machine, "_compute_capabilities", lambda: capabilities)
-    monkeypatch.setattr(machine, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(machine, "processor", lambda field: " ".join(flags))
     assert natural_precision(accelerator, on_other_machines) == precision
