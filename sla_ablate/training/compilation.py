@@ -31,7 +31,7 @@ def compile_blocks(model: Transformer, say: Callable[[str], None]) -> None:
         for path in broken:
             path.unlink(missing_ok=True)
         say(f"{len(broken)} compiled file(s) in {cache_dir()} were cut off by a kill; removed and compiled afresh")
-    # A kind of layer is a compilation of one and the same code, of which torch allows 8 by default.
+    # A kind of layer is a compilation of one and the same code, with gradients or without; torch allows 8 by default.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * model.config.n_layer)
     for block in model.blocks:
         block.compile()
