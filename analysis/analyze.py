@@ -109,15 +109,23 @@ def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
     print(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed", flush=True)
     if left_out:
         print(f"left out: {left_out}", flush=True)
-    failed = _measure_all(todo, effort, jobs) if todo else set()
+    failed = _measure_all(todo, effort, jobs)
     measured = {folder: record for folder, record in done.items() if folder not in failed}
     if measured:
         _write_tables(sweep / "analysis", measured, list(done.values()))
     return not failed
 
 
+def measure_runs(runs: Sequence[Path], effort: Effort, jobs: int) -> None:
+    """Measure done runs, those that are not measured yet; what fails is told. The arguments are those of `analyze`."""
+    records = {run: record for run in runs if (record := read_record(run))}
+    _measure_all([run for run, record in records.items() if not _is_current(run, record, effort)], effort, jobs)
+
+
 def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
     """The runs that could not be measured."""
+    if not runs:
+        return set()
     import torch
 
     if torch.cuda.is_available():

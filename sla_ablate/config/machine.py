@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 from functools import cache
@@ -71,6 +72,14 @@ def _compute_capabilities() -> list[float]:
     except FileNotFoundError:
         return []
     return [float(line) for line in listing.split() if re.fullmatch(r"\d+\.\d+", line)]
+
+
+def processor_kind(accelerator: str = "auto") -> str:
+    """The kind of processor that runs are carried out on here: a GPU's name, else the processor's."""
+    if visible_devices(accelerator):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        return subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[0].strip()
+    return processor("model name") or platform.machine()
 
 
 @cache

@@ -193,6 +193,11 @@ class RunConfig:
         p, m = self.pattern, self.model
         return mechanism(p.name).pattern(m.n_layer, m.n_head, asdict(p))
 
+    def pattern_arguments(self) -> dict[str, Any]:
+        """The options that the pattern has a use for, with what null stands for filled in."""
+        p, m = self.pattern, self.model
+        return mechanism(p.name).arguments(m.n_layer, m.n_head, asdict(p))
+
     def pattern_label(self) -> str:
         """The pattern in words, for tables and figures."""
         return self._pattern_names().label

@@ -46,11 +46,11 @@ class Mechanism:
         Raises:
             InputError: one of them has a value that is not possible.
         """
-        return self.constructor(**self._arguments(n_layer, n_head, fields))
+        return self.constructor(**self.arguments(n_layer, n_head, fields))
 
     def named(self, n_layer: int, n_head: int, fields: Mapping[str, Any]) -> Names:
         """The names filled in."""
-        arguments = self._arguments(n_layer, n_head, fields)
+        arguments = self.arguments(n_layer, n_head, fields)
         defaults = inspect.signature(self.constructor).parameters
         told = [name for name in self.qualifiers if name in arguments and arguments[name] != defaults[name].default]
         parts = zip(self.names, *(self.qualifiers[name] for name in told), strict=True)
@@ -58,7 +58,8 @@ class Mechanism:
         label, slug = ("".join(part).format(**filling) for part in parts)
         return Names(label, re.sub(r"[^A-Za-z0-9_.=-]+", "-", slug)[:100])
 
-    def _arguments(self, n_layer: int, n_head: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, n_layer: int, n_head: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What the constructor is called with: those of the `fields` that it has a use for, null filled in."""
         parameters = inspect.signature(self.constructor).parameters
         own = [name for name in parameters if name not in (*fields, *_SHAPE)]
         for option in fields["options"]:

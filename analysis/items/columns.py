@@ -1,0 +1,97 @@
+"""The table of an item as columns of text, which Markdown, LaTeX and HTML then set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.comparison import BASELINE
+from analysis.items.table import ItemTable
+
+_TITLES = {
+    "pattern.distance": "Distance",
+    "pattern.heads": "Skip heads",
+    "pattern.layers": "Skip layers",
+    "pattern.placement": "Which heads",
+    "pattern.share": "Through",
+    "pattern.source": "Source layer",
+    "optim.lr": "Peak rate",
+    "optim.steps": "Steps",
+    "model.block_size": "Context",
+    "model.n_embd": "Width",
+    "model.n_layer": "Layers",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column; `best` marks the cells that are set bold."""
+
+    title: str
+    cells: Sequence[str]
+    is_number: bool = True
+    best: Sequence[bool] = ()
+
+
+def key_title(key: str) -> str:
+    """A key of the configuration in words."""
+    return _TITLES.get(key, key.partition(".")[2].replace("_", " ").capitalize())
+
+
+def columns(table: ItemTable) -> list[Column]:
+    """The columns of an item's table, those without any value left out."""
+    rows = table.rows
+    loss = rows["nats_per_token_mean"]
+    found = [
+        Column("Pattern", list(rows["pattern"]), is_number=False),
+        *(Column(key_title(key), [_plain(value) for value in rows[key]]) for key in table.item.rows),
+        Column("n", [str(n) for n in rows["runs"]]),
+        Column(
+            "Nats/token ↓",
+            [_mean_std(*pair) for pair in zip(loss, rows["nats_per_token_std"], strict=True)],
+            best=list(loss == loss.min()),
+        ),
+        Column("Δ [95 % interval] ↓", [_delta(row) for _, row in rows.iterrows()]),
+        Column("p (Holm)", [_p(p) for p in rows["p_holm"]]),
+        Column("Worth (× compute) ↑", [_factor(row) for _, row in rows.iterrows()]),
+        Column("Published loss", [_number(value, ".3f") for value in rows["published_loss"]]),
+        Column("Published Δ", [_number(value, "+.4f") for value in rows["published_delta"]]),
+        Column("Parameters read ↓", [f"{n:,}" for n in rows["parameters_read"]]),
+        Column("MFLOP/token ↓", [f"{n / 1e6:,.2f}" for n in rows["training_flops_per_token"]]),
+        Column("Cache B/token ↓", [f"{n:,}" for n in rows["kv_cache_bytes_per_token"]]),
+    ]
+    return [column for column in found if any(column.cells)]
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None or pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _number(value: float | None, spec: str) -> str:
+    return "" if value is None or math.isnan(value) else format(value, spec)
+
+
+def _mean_std(mean: float, std: float) -> str:
+    return f"{mean:.4f}" if math.isnan(std) else f"{mean:.4f} ± {std:.4f}"
+
+
+def _delta(row: pd.Series) -> str:
+    if row["pattern"] == BASELINE or not row["pairs"]:
+        return ""
+    if row["pairs"] == 1:
+        return f"{row['delta']:+.4f}"
+    return f"{row['delta']:+.4f} [{row['delta_low']:+.4f}, {row['delta_high']:+.4f}]"
+
+
+def _p(p: float) -> str:
+    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _factor(row: pd.Series) -> str:
+    if math.isnan(row["worth"]):
+        return ""
+    return f"{row['worth']:.2f} [{row['worth_low']:.2f}, {row['worth_high']:.2f}]"

@@ -1,0 +1,39 @@
+"""All items at a glance: their questions, what is measured of them, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis.items.page import index, page
+from analysis.items.table import item_tables
+from analysis.items.words import headline
+from sla_ablate.files import write_atomically
+from sla_ablate.items.store import Results, all_items
+
+
+def listing(results: Results) -> str:
+    """A paragraph an item: its name and question, then a line for each scale that it was measured at."""
+    blocks = []
+    for name, item in all_items().items():
+        lines = [f"{name}: {item.question}"]
+        for scale in results.scales(name):
+            tables = item_tables(item, scale, results.lines(name, scale))
+            lines += [f"  {scale}: {len(table.lines)} run(s); {headline(table)}" for table in tables]
+        if len(lines) == 1:
+            lines.append(f"  not measured; it can be had at {', '.join(item.scales)}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def write_site(results: Results, out: Path) -> list[Path]:
+    """Write the page of every item and scale that has results, and `index.html`; returns their paths."""
+    written, entries = [], []
+    for name, item in all_items().items():
+        for scale in results.scales(name):
+            tables = item_tables(item, scale, results.lines(name, scale))
+            path = out / f"{name}-{scale}.html"
+            write_atomically(path, page(tables).encode())
+            entries.append((path.name, f"{name} at {scale}", item.question, headline(tables[0])))
+            written.append(path)
+    write_atomically(out / "index.html", index(entries).encode())
+    return [*written, out / "index.html"]

@@ -1,0 +1,51 @@
+"""What is written of an item: tables, figure and page, all from its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.figures.item import item_figure
+from analysis.figures.style import render as render_figure
+from analysis.items import latex, markdown
+from analysis.items.classes import class_table
+from analysis.items.page import page
+from analysis.items.table import ItemTable, item_tables
+from analysis.items.words import headline
+from sla_ablate.errors import InputError
+from sla_ablate.files import write_atomically
+from sla_ablate.items.item import Item
+from sla_ablate.items.lines import Line
+
+
+def write_report(item: Item, scale: str, lines: Sequence[Line], folder: Path) -> str:
+    """Write tables, figure and page of an item into a folder; returns what a terminal shows.
+
+    Args:
+        item: the item.
+        scale: at which it was measured.
+        lines: its runs.
+        folder: where to.
+    """
+    if not lines:
+        return "No run is done.\n"
+    tables = item_tables(item, scale, lines)
+    for name, data in report_files(tables).items():
+        write_atomically(folder / name, data)
+    return f"{markdown.render(tables)}\n{headline(tables[0])}\n"
+
+
+def report_files(tables: Sequence[ItemTable]) -> dict[str, bytes]:
+    """Names and contents of what is written of an item; the figure is of the table with the most runs."""
+    files = {
+        "table.md": markdown.render(tables).encode(),
+        "table.csv": tables[0].rows.to_csv(index=False).encode(),
+        "table.tex": latex.render(tables).encode(),
+        "classes.csv": class_table(tables[0]).to_csv(index=False).encode(),
+        "report.html": page(tables).encode(),
+    }
+    try:
+        figure = item_figure(tables[0])
+    except InputError:  # no pair yet
+        return files
+    return files | {f"figure.{suffix}": render_figure(figure, suffix) for suffix in ("svg", "png")}

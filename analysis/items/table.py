@@ -1,0 +1,127 @@
+"""The table of an item: measured beside published, one row a pattern and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from analysis.comparison import BASELINE, comparison_table, paired_deltas, runs_table
+from sla_ablate.config.schema import ModelConfig, PatternConfig, RunConfig
+from sla_ablate.items.item import Item
+from sla_ablate.items.lines import Line, processor_of, record_of
+from sla_ablate.items.published import Published
+
+FAMILY = ("schema", "data", "precision")
+"""What the runs of one table share: code, text and precision are never mixed."""
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """What was measured for an item at a scale, in one schema, on one corpus and in one precision."""
+
+    item: Item
+    scale: str
+    lines: Sequence[Line]
+    """Its runs; of a run that was carried out on two kinds of processor both."""
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """The lines in the form of records."""
+        return [record_of(line) for line in self.lines]
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """One row a setting and pattern: the item's key columns, then those of `analysis.comparison.comparison_table`,
+        then `published_loss` and `published_delta`.
+
+        Rows are in the order of the keys, the baseline first where none of them tells it from the others.
+        """
+        table = comparison_table(self.records)
+        firsts = {(record["setting"], record["pattern"]["label"]): record for record in reversed(self.records)}
+        found = [_first(firsts, row) for _, row in table.iterrows()]
+        keys = pd.DataFrame([{key: value_of(record, key) for key in self.item.rows} for record in found])
+        published = pd.DataFrame([_beside(self.item.published, record) for record in found])
+        rows = pd.concat([keys, table, published], axis=1)
+        rows[["worth","worth_low","worth_high"]] = float("nan")
+        rows["is_skip"] = rows["pattern"] != BASELINE
+        own = [key for key in self.item.rows if not key.startswith("pattern.")]
+        order = [*own, "is_skip", *(key for key in self.item.rows if key not in own)]
+        if self.item.rows:
+            rows = rows.sort_values(order, na_position="first", kind="stable")
+        return rows.drop(columns="is_skip").reset_index(drop=True)
+
+    @cached_property
+    def deltas(self) -> pd.DataFrame:
+        """One row a seed pair: the item's key columns, setting, pattern, seed and delta in nats per token."""
+        table = runs_table(self.records).rename(columns={"nats_per_token": "value"})
+        pairs = paired_deltas(table, "setting")
+        keys = self.rows[[*self.item.rows, "setting", "pattern"]]
+        return pairs.merge(keys, on=["setting", "pattern"])
+
+    @cached_property
+    def head_deltas(self) -> pd.DataFrame:
+        """`deltas` with `heads`, Δ generalised JSD of the heads (mean over layers, nats), of pairs that were measured."""
+        measured = [record for record in self.records if record["heads"]]
+        values = {
+            (record["run_id"], record["pairing"]): fmean(record["heads"]["layers"]["generalised_jsd"])
+            for record in measured
+        }
+        table = runs_table(measured)
+        table["value"] = [values[key] for key in zip(table["run_id"], table["pairing"], strict=True)]
+        heads = paired_deltas(table, "setting").rename(columns={"delta": "heads"})
+        return self.deltas.merge(heads, on=["pattern", "seed", "setting"])
+
+    @cached_property
+    def processors(self) -> list[str]:
+        """The kinds of processor of its runs."""
+        return sorted({processor_of(line) for line in self.lines})
+
+    @property
+    def precision(self) -> str:
+        """What the runs were trained in."""
+        return str(self.lines[0]["environment"]["precision"])
+
+
+def item_tables(item: Item, scale: str, lines: Iterable[Line]) -> list[ItemTable]:
+    """The tables of an item's lines, the one with the most runs first."""
+    families: dict[tuple[Any, ...], list[Line]] = {}
+    for line in lines:
+        families.setdefault((line["schema"], line["data"], line["environment"]["precision"]), []).append(line)
+    return [ItemTable(item, scale, group) for group in sorted(families.values(), key=len, reverse=True)]
+
+
+def value_of(record: Mapping[str, Any], key: str) -> Any:
+    """The value of a key of a run's configuration; null where its pattern has no use for it."""
+    section, _, name = key.partition(".")
+    if section != "pattern":
+        value: Any = record["config"]
+        for part in key.split("."):
+            value = value[part]
+        return value
+    config = RunConfig(
+        model=ModelConfig(**record["config"]["model"]), pattern=PatternConfig(**record["config"]["pattern"])
+    )
+    return config.pattern_arguments().get(name)
+
+
+def _first(firsts: Mapping[tuple[str, str], dict[str, Any]], row: pd.Series) -> dict[str, Any]:
+    """A record of a row, which may stand for one pattern under several labels."""
+    return firsts[row["setting"], row["pattern"]]
+
+
+def _beside(published: Sequence[Published], record: Mapping[str, Any]) -> dict[str, float | None]:
+    """The published values for a run's tables; those of another model's size stand under the table only."""
+    tables = {name: record["pattern"][name] for name in ("key_source", "value_source")}
+    for value in published:
+        pattern = value.skip_pattern
+        if pattern is not None and tables == {
+            "key_source": pattern.key_source.tolist(),
+            "value_source": pattern.value_source.tolist(),
+        }:
+            return {"published_loss": value.loss, "published_delta": value.delta}
+    return {"published_loss": None, "published_delta": None}

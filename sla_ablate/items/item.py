@@ -1,0 +1,149 @@
+"""An item: a question, the sweep that answers it at each scale, and what was published, as its folder holds them.
+
+`item.yaml`, beside `published.yaml` and `README.md`:
+
+    question: one sentence
+    reading: A                     # of n_l, or null
+    sweep:                         # each line as `sla-ablate train -m` takes it; $names are a scale's
+      - pattern=baseline
+      - pattern=sla pattern.distance=$distances
+    scales:                        # those that it can be had at, each a file in conf/scale
+      micro: {seeds: 10, distances: 'range(1,6)'}
+    rows: [pattern.distance]       # keys that are columns of the table, beside the pattern
+    figure: {kind: line, x: pattern.distance}
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from sla_ablate.errors import InputError, unknown
+from sla_ablate.items.published import Published, read_published
+
+FIRST_SEED = 10
+"""The lowest seed of every item. Those below are for trying: what suggested an item is no evidence for it."""
+READINGS = ("A", "B", "C")
+FIGURES: Mapping[str, tuple[str, ...]] = {"line": ("x",), "grid": ("x", "y"), "rows": (), "heads": ()}
+"""The kinds of an item's figure, each with the keys that it needs."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item."""
+
+    folder: Path
+    question: str
+    sweep: Sequence[str]
+    """Lines of overrides, in which `$name` stands for a scale's value."""
+    scales: Mapping[str, Mapping[str, Any]]
+    """The scales that it can be had at, with the values of the names in `sweep` and the number of `seeds`."""
+    rows: Sequence[str]
+    """Keys of the configuration that are columns of its table."""
+    figure: Mapping[str, str]
+    """`kind`, of `FIGURES`, and the keys of the configuration that it is drawn over."""
+    published: Sequence[Published]
+    reading: str | None = None
+    """The reading of n_l: A, distance; B, count; C, window."""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.name
+
+    def seeds(self, scale: str) -> int:
+        """How many seeds it has at a scale.
+
+        Raises:
+            InputError: it cannot be had at this scale.
+        """
+        return int(self._at(scale)["seeds"])
+
+    def command_lines(self, scale: str, seeds: int) -> list[list[str]]:
+        """The overrides of each sweep that it is made of.
+
+        Raises:
+            InputError: it cannot be had at this scale.
+        """
+        values = self._at(scale)
+        seeds_asked = f"seed=range({FIRST_SEED},{FIRST_SEED + seeds})"
+        return [
+            [f"scale={scale}", *(Template(part).substitute(values) for part in shlex.split(line)), seeds_asked]
+            for line in self.sweep
+        ]
+
+    def _at(self, scale: str) -> Mapping[str, Any]:
+        if scale not in self.scales:
+            raise unknown(f"scale of {self.name}", scale, self.scales)
+        return self.scales[scale]
+
+
+def items(root: Path) -> dict[str, Item]:
+    """The items in a folder of items, by name.
+
+    Raises:
+        InputError: one of them is not as it should be.
+    """
+    return {path.parent.name: read_item(path.parent) for path in sorted(root.glob("*/item.yaml"))}
+
+
+def find_item(name: str, root: Path) -> Item:
+    """The item of a name, or in a folder of the user's own, which is named with a slash.
+
+    Raises:
+        InputError: there is none, or it is not as it should be.
+    """
+    folder = Path(name) if "/" in name else root / name
+    if not (folder / "item.yaml").is_file():
+        raise unknown("item", name, [path.parent.name for path in sorted(root.glob("*/item.yaml"))])
+    return read_item(folder)
+
+
+def read_item(folder: Path) -> Item:
+    """The item of a folder.
+
+    Raises:
+        InputError: what is wrong with `item.yaml` or `published.yaml`, in one line.
+    """
+    path = folder / "item.yaml"
+    values = read_yaml(path)
+    allowed = [field.name for field in fields(Item) if field.name not in ("folder", "published")]
+    for key in values:
+        if key not in allowed:
+            raise unknown(f"{path}: key", key, allowed)
+    for key in allowed:
+        if key not in values and key != "reading":
+            raise InputError(f"{path} lacks {key!r}")
+    kind = values["figure"].get("kind")
+    if kind not in FIGURES:
+        raise unknown(f"{path}: figure.kind", kind, FIGURES)
+    if {"kind", *FIGURES[kind]} != set(values["figure"]):
+        raise InputError(f"{path}: a figure of kind {kind} has {', '.join(('kind', *FIGURES[kind]))}")
+    if values.get("reading") not in (*READINGS, None):
+        raise unknown(f"{path}: reading", values["reading"], READINGS)
+    wanted = {"seeds", *(name for line in values["sweep"] for name in Template(line).get_identifiers())}
+    for scale, given in values["scales"].items():
+        if wanted != set(given):
+            raise InputError(f"{path}: scale {scale} has to give {', '.join(sorted(wanted))} and nothing else")
+    return Item(folder=folder, published=read_published(folder / "published.yaml"), **values)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no mapping of names to values")
+    return values

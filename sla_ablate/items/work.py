@@ -1,0 +1,124 @@
+"""What an item asks for at a scale: its runs, which of them are done anywhere, and which are to do here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sla_ablate.config.compose import compose
+from sla_ablate.config.machine import processor_kind
+from sla_ablate.config.schema import RunConfig
+from sla_ablate.errors import InputError
+from sla_ablate.items.item import Item
+from sla_ablate.items.lines import FILE, Line, append_lines, processor_of
+from sla_ablate.items.store import Results
+from sla_ablate.launch.plan import Run, plan
+from sla_ablate.runs.identity import identify
+
+_RUNS_PER_BATCH = 4  # for each that goes on at a time: the fewer, the sooner a line is written; the more, the less idle
+
+
+@dataclass(frozen=True)
+class Work:
+    """The runs of an item at a scale."""
+
+    item: Item
+    scale: str
+    """The scale's name, with the overrides that change what is computed."""
+    runs: Sequence[Run]
+    """All of them, the patterns of one seed after those of another."""
+    hydra: DictConfig
+    """How they are launched."""
+    results: Results
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its results."""
+        return self.results.folder(self.item.name, self.scale)
+
+    def lines(self) -> list[Line]:
+        """The lines of these runs that the item has, taken over from the other items where they have them."""
+        wanted = {run.folder.name for run in self.runs}
+        mine = self.results.lines(self.item.name, self.scale)
+        have = {(line["run_id"], processor_of(line)) for line in mine}
+        others = [line for line in self.results.all_lines() if line["run_id"] in wanted]
+        taken = {key: line for line in others if (key := (line["run_id"], processor_of(line))) not in have}
+        if taken:
+            append_lines(self.folder / FILE, taken.values())
+        return [line for line in (*mine, *taken.values()) if line["run_id"] in wanted]
+
+    def to_do(self, lines: Sequence[Line]) -> list[Run]:
+        """The runs that have no line, and the baselines that they need on this kind of processor."""
+        done = {line["run_id"] for line in lines}
+        here = {line["run_id"] for line in lines if processor_of(line) == processor_kind()}
+        missing = [run for run in self.runs if run.folder.name not in done]
+        pairings = {_pairing(run) for run in missing}
+        return [
+            run
+            for run in self.runs
+            if run.folder.name not in done
+            or (_is_baseline(run) and run.folder.name not in here and _pairing(run) in pairings)
+        ]
+
+
+def work_of(
+    item: Item, scale: str, seeds: int | None, overrides: Sequence[str], results: Results, config_dir: Path | None
+) -> Work:
+    """Compose and check the runs of an item, and prepare their data; nothing is started.
+
+    Args:
+        item: the item.
+        scale: of its scales.
+        seeds: how many; None: the item's number.
+        overrides: as of `train`, for all runs; those that change what is computed give results of their own.
+        results: where they are kept.
+        config_dir: a folder with groups of the user's own.
+
+    Raises:
+        InputError: something of it is not possible.
+    """
+    for override in overrides:
+        if re.match(r"[+~]*(seed|scale|sweep)\b", override):
+            raise InputError(f"{override!r} is the item's to say; choose with --seeds N and --scale S")
+    ours = [f"sweep={scale}", *overrides]
+    command_lines = item.command_lines(scale, seeds or item.seeds(scale))
+    plans = [plan([*line, *ours], True, config_dir) for line in command_lines]
+    runs = {run.folder: run for each in plans for run in each.runs}
+    by_seed = sorted(runs.values(), key=lambda run: run.config.seed)
+    changed = overrides and any(
+        _what_counts(compose([*line, *ours], True, config_dir).configs[0])
+        != _what_counts(compose([*line, f"sweep={scale}"], True, config_dir).configs[0])
+        for line in command_lines
+    )
+    variant = "+" + re.sub(r"[^A-Za-z0-9_.=,-]+", "-", ",".join(sorted(overrides)))[:100] if changed else ""
+    return Work(item, f"{scale}{variant}", by_seed, plans[0].hydra, results)
+
+
+def batches(runs: Sequence[Run], at_a_time: int) -> Iterator[list[Run]]:
+    """Cut runs between seeds, into pieces that keep the machine busy."""
+    batch: list[Run] = []
+    for run in runs:
+        if len(batch) >= _RUNS_PER_BATCH * at_a_time and run.config.seed != batch[-1].config.seed:
+            yield batch
+            batch = []
+        batch.append(run)
+    if batch:
+        yield batch
+
+
+def _what_counts(config: RunConfig) -> object:
+    """What a result depends on, with the data by name."""
+    data = {name: value for name, value in asdict(config.data).items() if name not in ("path", "cache")}
+    return identify(config, str(data)), config.trainer.precision
+
+
+def _pairing(run: Run) -> str:
+    return identify(run.config, run.data_digest).pairing
+
+
+def _is_baseline(run: Run) -> bool:
+    return run.config.pattern.name == "baseline"
