@@ -67,7 +67,7 @@ class TokenCounts:
         try:
             with np.load(path) as stored:
                 return cls(**stored)
-        except (OSError, ValueError, TypeError, zipfile.BadZipFile):  # not counted yet, or damaged
+        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):  # not counted yet, or damaged
             counts = cls._count(shards, shards.scored(tokens), log)
         buffer = io.BytesIO()
         np.savez(buffer, **vars(counts))
@@ -136,7 +136,13 @@ class ClassSums:
         self._nll = {partition: np.zeros(len(names)) for partition, names in self._names.items()}
 
     def add(self, inputs: Array, targets: Array, nll: Array) -> None:
-        """Add a batch of windows that do not overlap: each [B, T], targets negative where nothing is scored, nll in nats."""
+        """Add a batch of windows that do not overlap.
+
+        Args:
+            inputs: tokens [B, T].
+            targets: [B, T], negative where nothing is scored.
+            nll: [B, T] in nats.
+        """
         scored = targets >= 0
         for partition, classes in self._classes(inputs, targets, scored):
             size = len(self._names[partition])

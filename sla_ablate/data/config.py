@@ -15,7 +15,7 @@ class DataConfig:
     path: str | None = None
     """A .txt, .jsonl or .parquet file (plain, .gz, .xz, .zst), a folder or a glob; null: a corpus with a name."""
     corpus: str = "sotu"
-    """The corpus that is read without a path: `sotu`, which is embedded, or `books`, which is fetched when first used."""
+    """The corpus that is read without a path: `sotu`, which is embedded, or `books`, which is fetched once."""
     reader: str | None = None
     """A function of the user's own that reads every file of the path instead, `my_package.module:name`: from the path
     of a file it makes the (id, text) of each document."""

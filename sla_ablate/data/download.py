@@ -38,8 +38,8 @@ def download(url: str, path: Path, most_bytes: int, otherwise: str, log: Callabl
                 present = 0  # a server that begins again
             _receive(response, part, present, most_bytes, log)
     except urllib.error.HTTPError as error:
-        # All of it is there already: there is nothing after its last byte.
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        # Where there is nothing after the last byte, all of it is there already.
+        if not present or error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise InputError(f"{url} cannot be fetched: {error}; {otherwise}") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error

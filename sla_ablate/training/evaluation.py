@@ -66,7 +66,7 @@ def document_nll(
 
 
 def window_nll(model: GPT, windows: DocumentWindows) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield what `DocumentWindows.batches` does, and with it the nll, float64 [B, T] in nats, 0 if nothing is scored."""
+    """Yield what `DocumentWindows.batches` does and the nll, float64 [B, T] in nats, 0 where nothing is scored."""
     device = model.device
     with evaluating(model):
         for inputs, targets, document in windows.batches(max(1, TOKENS_PER_BATCH // model.config.block_size)):
