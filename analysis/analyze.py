@@ -41,6 +41,7 @@ SOURCES = (
     "analysis/perplexity.py",
     "analysis/tidy.py",
     "sla_ablate/data/batches.py",
+    "sla_ablate/data/shards.py",
     "sla_ablate/training/evaluation.py",
     "sla_ablate/model/**/*.py",
     "sla_ablate/patterns/**/*.py",
@@ -167,7 +168,7 @@ def analyze_run(run: Path, effort: Effort) -> None:
         shards = data_of(run)
         depends_on = _digest(run, record, effort)
         model = GPT.load(run / CHECKPOINT).eval().to("cuda" if torch.cuda.is_available() else "cpu")
-        table, extent = measure(model, shards, **asdict(effort))
+        table, extent = measure(model, shards, **asdict(effort), scored=record["config"]["evaluation"]["tokens"])
         identity = {"run": record["run_id"], "pattern": record["pattern"]["label"]}
         table = table.assign(**identity, **{name: record[name] for name in ("seed", "setting", "pairing")})
         metadata = {"depends_on": depends_on, "extent": {**extent, "version": code_version()}}

@@ -16,8 +16,10 @@ from sla_ablate.training.evaluation import window_nll
 EARLY, LATE = 50, 500
 
 
-def position_nll(model: GPT, shards: TokenShards, context_length: int | None = None) -> dict[str, Any]:
-    """Loss by position: the first T tokens of every validation document that has as many, in one pass.
+def position_nll(
+    model: GPT, shards: TokenShards, context_length: int | None = None, tokens: int | None = None
+) -> dict[str, Any]:
+    """Loss by position: the first T tokens of every scored document of which as many are scored, in one pass.
 
     Position i, from 1 to T, is a document's i-th token, predicted from the end-of-text token and the i - 1 tokens
     before it. So each position is measured on the same documents, and equal T give equal documents for any model.
@@ -26,6 +28,7 @@ def position_nll(model: GPT, shards: TokenShards, context_length: int | None = N
         model: the model.
         shards: whose validation split.
         context_length: T; None: the model's block size.
+        tokens: how many are scored; see `TokenShards.scored`.
 
     Returns:
         Plain containers: `context_length` and `start_token`; the ids of the `documents`; `positions`, the first
@@ -43,7 +46,7 @@ def position_nll(model: GPT, shards: TokenShards, context_length: int | None = N
         raise InputError(
             f"context_length {T} is out of range; choose 1 to {model.config.block_size}, the model's block size"
         )
-    table = shards.documents("validation")
+    table = shards.scored(tokens)
     documents = table[table["tokens"] >= T]
     if not len(documents):
         raise InputError(
@@ -53,20 +56,20 @@ def position_nll(model: GPT, shards: TokenShards, context_length: int | None = N
     starts = 2 ** np.arange(T.bit_length())
     nll = np.empty((len(documents), len(starts)))
     in_context = np.empty(len(documents))
-    for batch, document in window_nll(model, windows):
+    for _, _, document, batch in window_nll(model, windows):
         losses = batch.numpy()  # [B, T]
         nll[document] = np.add.reduceat(losses, starts - 1, axis=1)
         if T >= LATE:
             in_context[document] = losses[:, LATE - 1] - losses[:, EARLY - 1]
-    tokens = np.diff(starts, append=T + 1)
+    widths = np.diff(starts, append=T + 1)
     return {
         "context_length": T,
         "start_token": END_OF_TEXT,
         "documents": documents["id"].tolist(),
         "positions": starts.tolist(),
-        "tokens": tokens.tolist(),
+        "tokens": widths.tolist(),
         "nll": nll.tolist(),
-        "nats_per_token": (nll.mean(0) / tokens).tolist(),
+        "nats_per_token": (nll.mean(0) / widths).tolist(),
         "in_context": in_context.tolist() if T >= LATE else None,
         "in_context_score": float(in_context.mean()) if T >= LATE else None,
     }

@@ -52,6 +52,7 @@ def measure(
     query_rows: int,
     stride: int | None = None,
     metrics: Sequence[str] = (),
+    scored: int | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int | None]]:
     """The heads' diversity, their importance and what it costs to remove or reroute them.
 
@@ -62,6 +63,7 @@ def measure(
         query_rows: rows a window from which pairwise divergence is estimated; all if there are no more.
         stride: of windows in which the split is scored again; None: it is not.
         metrics: names of metrics of the user's own.
+        scored: how many of the split's tokens count where it is scored; see `TokenShards.scored`.
 
     Returns:
         The table of `tidy`, and the `Extent` as a dict.
@@ -88,13 +90,13 @@ def measure(
         for name, value in knock_out.compute().items()
     }
     arrays |= {name: value.cpu().numpy() for name, value in (importance.compute() | effects).items()}
-    if (shards.documents("validation")["tokens"] >= model.config.block_size).any():
-        by_position = position_nll(model, shards)
+    if (shards.scored(scored)["tokens"] >= model.config.block_size).any():
+        by_position = position_nll(model, shards, tokens=scored)
         arrays["nll_by_position"] = np.array(by_position["nats_per_token"])
         if (score := by_position["in_context_score"]) is not None:
             arrays["in_context_score"] = np.array(score)
     if stride is not None:
-        totals = Totals.of(document_nll(model, shards, stride))
+        totals = Totals.of(document_nll(model, shards, stride, tokens=scored))
         arrays |= {f"strided_{rate}": np.array(getattr(totals, rate)) for rate in STRIDED}
     return tidy(arrays, skip, own), asdict(extent)
 

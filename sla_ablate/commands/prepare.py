@@ -16,11 +16,13 @@ def run(arguments: list[str]) -> int:
     options, flags = parser.parse_known_intermixed_args(arguments)
     reject_flags(flags, "--config-dir DIR, --help")
     from sla_ablate.config.compose import compose
+    from sla_ablate.data.classes import TokenCounts
     from sla_ablate.data.shards import prepare
 
     configs = compose(options.overrides, True, options.config_dir).configs
-    for data in {repr(config.data): config.data for config in configs}.values():
-        shards = prepare(data)
+    for config in {repr((config.data, config.evaluation)): config for config in configs}.values():
+        shards = prepare(config.data)
+        TokenCounts.of(shards, config.evaluation.tokens)
         for split, counts in shards.manifest["splits"].items():
             print(f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, {counts['bytes']:,} bytes")
         print(shards.folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from sla_ablate.data.config import DataConfig
+from sla_ablate.data.config import PARTS, DataConfig
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns import SkipPattern
@@ -96,6 +96,15 @@ class OptimConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """Which part of the validation split is scored; part of a run's identity."""
+
+    tokens: int | None = None
+    """Tokens that are scored, of documents in an order that is a property of the data, at most a sixteenth of them of
+    any one document, its beginning; null: the whole split."""
+
+
+@dataclass
 class TrainerConfig:
     """The place and the way in which a run is carried out; none of it but the precision changes the result.
 
@@ -163,6 +172,7 @@ class RunConfig:
     pattern: PatternConfig = field(default_factory=PatternConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
@@ -247,6 +257,11 @@ class RunConfig:
         for name, limit in asdict(self.limits).items():
             if limit is not None and not limit > 0:
                 raise InputError(f"limits.{name}={limit} is not possible; choose more than 0, or null for no limit")
+        if self.evaluation.tokens is not None and self.evaluation.tokens < PARTS:
+            raise InputError(
+                f"evaluation.tokens={self.evaluation.tokens} is not possible; "
+                f"choose {PARTS} or more, or null for the whole validation split"
+            )
         if len(o.betas) != 2 or not all(0 <= beta < 1 for beta in o.betas):
             raise InputError(f"optim.betas={list(o.betas)} is not possible; choose two numbers from 0 to below 1")
         parts = o.micro_batches * t.devices

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PARTS = 16
+"""One document makes up at most such a part of a capped validation."""
+
 
 @dataclass
 class DataConfig:
     """Which text a run reads and how it becomes tokens."""
 
     path: str | None = None
-    """A .txt, .jsonl or .parquet file (plain, .gz, .xz, .zst), a folder or a glob; null: the embedded corpus."""
+    """A .txt, .jsonl or .parquet file (plain, .gz, .xz, .zst), a folder or a glob; null: a corpus with a name."""
+    corpus: str = "sotu"
+    """The corpus that is read without a path: `sotu`, which is embedded, or `books`, which is fetched once."""
     reader: str | None = None
     """A function of the user's own that reads every file of the path instead, `my_package.module:name`: from the path
     of a file it makes the (id, text) of each document."""
@@ -25,4 +30,4 @@ class DataConfig:
     id_field: str = "id"
     """Field or column that names a document; where absent, file name and row do."""
     cache: str = "~/.cache/sla-ablate"
-    """Folder of the prepared token shards."""
+    """Folder of the prepared token shards and of fetched corpora."""

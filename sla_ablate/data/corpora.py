@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sla_ablate.data.books import BOOKS
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.formats import COMPRESSIONS, checked_rows, format_suffix, read_file
-from sla_ablate.errors import InputError, named
+from sla_ablate.errors import InputError, named, unknown
 
 EMBEDDED = Path(__file__).parent / "corpus" / "sotu.jsonl.xz"
+CORPORA = ("sotu", "books")
 _FORMATS = f".txt, .jsonl and .parquet files, plain or {', '.join(COMPRESSIONS)}"
 
 
@@ -22,6 +24,39 @@ class Document:
 
     id: str
     text: str
+
+
+def fetch(config: DataConfig, log: Callable[[str], object]) -> None:
+    """Bring a corpus that is read by its name, and is not embedded, into the cache.
+
+    Raises:
+        InputError: it cannot be fetched or stored, or there is none of that name.
+    """
+    if config.path is not None:
+        return
+    if config.corpus not in CORPORA:
+        raise unknown("data.corpus", config.corpus, CORPORA)
+    if config.corpus == "books":
+        BOOKS.fetch(made_cache(config), log)
+
+
+def cache_of(config: DataConfig) -> Path:
+    """The cache's folder, absolute."""
+    return Path(config.cache).expanduser().absolute()
+
+
+def made_cache(config: DataConfig) -> Path:
+    """The cache's folder, made if it is not there.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    folder = cache_of(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"data.cache {config.cache!r} cannot be made: {error.strerror}") from error
+    return folder
 
 
 def read_documents(config: DataConfig) -> Iterator[Document]:
@@ -112,7 +147,9 @@ def corpus_name(config: DataConfig) -> str:
 
 
 def _path(config: DataConfig) -> Path:
-    return EMBEDDED if config.path is None else Path(config.path).expanduser().absolute()
+    if config.path is not None:
+        return Path(config.path).expanduser().absolute()
+    return BOOKS.file(cache_of(config)) if config.corpus == "books" else EMBEDDED
 
 
 def _is_glob(path: Path) -> bool:

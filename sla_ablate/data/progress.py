@@ -9,7 +9,7 @@ _SECONDS = 5.0
 
 
 class Progress:
-    """Counts documents and bytes, and says so every few seconds and at the end."""
+    """Counts documents, if there are any, and bytes, and says so every few seconds and at the end."""
 
     def __init__(self, task: str, log: Callable[[str], object]) -> None:
         self._task = task
@@ -17,9 +17,9 @@ class Progress:
         self._start = self._last = time.monotonic()
         self._documents = self._bytes = 0
 
-    def add(self, n_bytes: int) -> None:
-        """Count one document."""
-        self._documents += 1
+    def add(self, n_bytes: int, documents: int = 1) -> None:
+        """Count one document, or so many."""
+        self._documents += documents
         self._bytes += n_bytes
         if time.monotonic() - self._last > _SECONDS:
             self.report()
@@ -29,4 +29,5 @@ class Progress:
         self._last = time.monotonic()
         megabytes = self._bytes / 1e6
         rate = megabytes / max(self._last - self._start, 1e-9)
-        self._log(f"{self._task}: {self._documents:,} documents, {megabytes:,.1f} MB, {rate:.1f} MB/s")
+        documents = f"{self._documents:,} documents, " if self._documents else ""
+        self._log(f"{self._task}: {documents}{megabytes:,.1f} MB, {rate:.1f} MB/s")

@@ -21,8 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sla_ablate.data.config import DataConfig
-from sla_ablate.data.corpora import Document, corpus_name, corpus_root, own_reader, read_documents, source_files
+from sla_ablate.data.config import PARTS, DataConfig
+from sla_ablate.data.corpora import (
+    Document,
+    cache_of,
+    corpus_name,
+    corpus_root,
+    fetch,
+    made_cache,
+    own_reader,
+    read_documents,
+    source_files,
+)
 from sla_ablate.data.progress import Progress
 from sla_ablate.data.tokenizers import (
     BytePairTokenizer,
@@ -91,9 +101,35 @@ class TokenShards:
         table["start"] = (table["tokens"] + 1).cumsum() - (table["tokens"] + 1)
         return table
 
+    def scored(self, tokens: int | None) -> pd.DataFrame:
+        """What is scored of the validation split, as `documents` says it, with the sizes of what counts of each.
+
+        Documents are taken in an order that their ids alone decide, each with its beginning of at most a sixteenth
+        of `tokens`, until there are so many.
+
+        Args:
+            tokens: how many to score, at least 16; None: the whole split.
+        """
+        table = self.documents("validation")
+        if tokens is None:
+            return table
+        draws = [hashlib.sha256(f"validation order of {name}".encode()).digest() for name in table["id"]]
+        order = sorted(range(len(table)), key=draws.__getitem__)
+        most = np.minimum(table["tokens"].to_numpy(np.int64)[order], tokens // PARTS)
+        counted = np.empty_like(most)
+        counted[order] = np.clip(tokens - (most.cumsum() - most), 0, most)
+        is_cut = counted < table["tokens"]
+        table = table.assign(tokens=counted)
+        n_bytes = np.array([len(each) for each in self.tokenizer.token_bytes])
+        for row in table[is_cut & (counted > 0)].itertuples():
+            beginning = self.validation[row.start : row.start + row.tokens]
+            table.loc[row.Index, "bytes"] = n_bytes[beginning].sum()
+            table.loc[row.Index, "words"] = len(self.tokenizer.decode(beginning).split())
+        return table[table["tokens"] > 0].reset_index(drop=True)
+
 
 def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenShards:
-    """Tokenize a corpus into its cache folder, or open the folder if that has been done.
+    """Fetch a corpus if need be and tokenize it into its cache folder, or open the folder if that has been done.
 
     Safe to call from several processes at once: one prepares, the others wait and reuse.
 
@@ -106,14 +142,12 @@ def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenSh
         raise InputError(
             f"data.validation_fraction {config.validation_fraction} is out of range; choose between 0 and 1"
         )
+    fetch(config, log)
     folder = _cache_folder(config)
     if not folder.exists():
         from filelock import FileLock
 
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"data.cache {config.cache!r} cannot be made: {error.strerror}") from error
+        made_cache(config)
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
                 _prepare_locked(config, folder, log)
@@ -128,7 +162,7 @@ def split_of(document_id: str, validation_fraction: float) -> str:
 
 def _cache_folder(config: DataConfig) -> Path:
     options = asdict(config)
-    del options["path"], options["cache"], options["reader"]
+    del options["path"], options["corpus"], options["cache"], options["reader"]
     if config.tokenizer == "bytes":
         del options["vocab_size"]
     root = str(corpus_root(config))  # document ids are relative to it
@@ -139,7 +173,7 @@ def _cache_folder(config: DataConfig) -> Path:
     key = json.dumps([SCHEMA, options, root, sources, *code], sort_keys=True)
     name = re.sub(r"[^\w.-]+", "-", corpus_name(config), flags=re.ASCII)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return Path(config.cache).expanduser().absolute() / f"{name}-{config.tokenizer}-{digest}"
+    return cache_of(config) / f"{name}-{config.tokenizer}-{digest}"
 
 
 def _prepare_locked(config: DataConfig, folder: Path, log: Callable[[str], object]) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ class Tokenizer(ABC):
     def save(self, path: Path) -> None:
         """Write a JSON file that `load_tokenizer` reads."""
 
+    @cached_property
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each id's text, in order of id; none for end of text."""
+        names = _byte_names()
+        pieces = (self.backend.id_to_token(i) for i in range(self.end_of_text))
+        return [*(bytes(map(names.__getitem__, piece)) for piece in pieces), b""]
+
     @property
     @abstractmethod
     def backend(self) -> Any:
@@ -93,11 +101,7 @@ class ByteTokenizer(Tokenizer):
         from tokenizers import Tokenizer as Backend
         from tokenizers import decoders, models, pre_tokenizers
 
-        # A byte is called by its Latin-1 character if that is visible, else by the next one from U+0100 on.
-        names = set(pre_tokenizers.ByteLevel.alphabet())
-        others = iter(sorted(names - {chr(byte) for byte in range(256)}))
-        vocab = {chr(byte) if chr(byte) in names else next(others): byte for byte in range(256)}
-        backend = Backend(models.BPE(vocab, []))
+        backend = Backend(models.BPE(_byte_names(), []))
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
         backend.add_special_tokens([END_OF_TEXT])
@@ -168,6 +172,19 @@ class BytePairTokenizer(Tokenizer):
     def _definition(self) -> dict[str, Any]:
         model = json.loads(self._backend.to_str())["model"]
         return {"type": "bpe", "vocab": model["vocab"], "merges": model["merges"]}
+
+
+@cache
+def _byte_names() -> dict[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for.
+
+    A byte is called by its Latin-1 character if that is visible, else by the next one from U+0100 on.
+    """
+    from tokenizers import pre_tokenizers
+
+    names = set(pre_tokenizers.ByteLevel.alphabet())
+    others = iter(sorted(names - {chr(byte) for byte in range(256)}))
+    return {chr(byte) if chr(byte) in names else next(others): byte for byte in range(256)}
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -14,6 +14,7 @@ from sla_ablate.config.extras import check_logger
 from sla_ablate.config.machine import natural_precision
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
+from sla_ablate.data.classes import TokenCounts
 from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.errors import InputError
 from sla_ablate.runs.identity import identify, run_folder, run_folders
@@ -111,16 +112,21 @@ def _checked(configs: Sequence[RunConfig], hydra: DictConfig) -> list[Run]:
     _raise(faults)
     shards: dict[str, TokenShards] = {}
     for config in configs:
-        key = repr(config.data)
+        key = _data_key(config)
         if key not in shards:
             shards[key] = prepare(config.data)
+            TokenCounts.of(shards[key], config.evaluation.tokens)
         try:
             _check_block_size(config, shards[key])
         except InputError as error:
             faults[str(error)] = None
     _raise(faults)
-    data = [shards[repr(config.data)] for config in configs]
+    data = [shards[_data_key(config)] for config in configs]
     return [Run(c, d.digest, d.tokenizer.vocab_size) for c, d in zip(configs, data, strict=True)]
+
+
+def _data_key(config: RunConfig) -> str:
+    return repr((config.data, config.evaluation))
 
 
 def _raise(faults: dict[str, None]) -> None:

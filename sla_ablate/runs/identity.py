@@ -11,7 +11,7 @@ from typing import Any
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
 
-SCHEMA = 2
+SCHEMA = 3
 """A part of every run id: raised when the same configuration would give other results."""
 
 
@@ -56,6 +56,7 @@ def identify(config: RunConfig, data_digest: str) -> Identity:
         "data": data_digest,
         "model": asdict(config.model),
         "optim": optim,
+        "evaluation": asdict(config.evaluation),
         "precision": config.trainer.precision,
     }
     tables = [pattern.key_source.tolist(), pattern.value_source.tolist()]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sla_ablate.config.schema import RunConfig
+from sla_ablate.data.classes import ClassSums, TokenCounts
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
@@ -98,7 +99,9 @@ def _attempt(
     usage = Usage()
     tokens_per_step = config.optim.batch_size * config.model.block_size
     save_best = (lambda model: save_model(model, shards, checkpoints / "best")) if t.keep_best else None
-    validation = Validation(metrics, say, shards, t.validate_every, save_best)
+    scored = config.evaluation.tokens
+    sums = ClassSums(shards, TokenCounts.of(shards, scored), config.model.block_size)
+    validation = Validation(metrics, say, shards, t.validate_every, scored, save_best)
     trainer = L.Trainer(
         accelerator=t.accelerator,
         devices=t.devices,
@@ -136,7 +139,7 @@ def _attempt(
     if rank.number > 0:
         return
     say("validating")
-    loss, result = validation.validate(model.to(device), config.optim.steps)
+    loss, result = validation.validate(model.to(device), config.optim.steps, sums)
     save_model(model, shards, checkpoints)
     tokens = config.optim.steps * tokens_per_step
     record["cost"] = {
@@ -146,7 +149,7 @@ def _attempt(
         "tokens_per_second": tokens / usage.seconds,
         "peak_memory_bytes": usage.peak_memory_bytes,
     }
-    record["results"] = {"validation": result}
+    record["results"] = {"validation": result, "classes": sums.result()}
     record["state"] = "done"
     write_record(folder, record)
     keep_last(checkpoints, t.keep_checkpoints)

@@ -17,7 +17,7 @@ def make_record(pattern="baseline", seed=0, nats=2.0, *, setting="s1", state="do
     tokens, bytes_, words = [10, 30, 60], [50, 150, 200], [5, 15, 30]
     skip = 0 if pattern == "baseline" else 1
     return {
-        "schema": 2,
+        "schema": 3,
         "run_id": f"{pattern}-s{seed}-{setting}",
         "state": state,
         "error": None,

@@ -250,3 +250,41 @@ def test_import_is_light():
         "print([m for m in ('torch', 'pandas', 'pyarrow', 'tokenizers') if m in sys.modules])"
     )
     assert start(program).communicate()[0].strip() == "[]"
+
+
+@pytest.mark.parametrize("tokenizer", ["bpe", "bytes"])
+@pytest.mark.parametrize("cap", [16, 100, 1000, 10**6])
+def test_a_capped_validation_takes_beginnings_up_to_the_cap(corpus, texts, tokenizer, cap):
+    shards = prepare(dataclasses.replace(corpus, tokenizer=tokenizer), log=str)
+    whole = shards.documents("validation").set_index("id")
+    expected, left = {}, cap
+    for name in sorted(
+        whole.index, key=lambda name: hashlib.sha256(f"validation order of {name}".encode()).hexdigest()
+    ):
+        expected[name] = min(whole.tokens[name], cap // 16, left)
+        left -= expected[name]
+    scored = shards.scored(cap).set_index("id")
+    assert scored.tokens.to_dict() == {name: n for name, n in expected.items() if n}
+    assert scored.index.tolist() == [name for name in whole.index if expected[name]]  # in the order of the shard
+    for name, row in scored.iterrows():
+        assert row.start == whole.start[name]
+        ids = shards.validation[row.start : row.start + row.tokens]
+        if row.tokens == whole.tokens[name]:
+            assert (row.bytes, row.words) == (whole.bytes[name], whole.words[name])
+        else:  # the beginning, which may end within a character
+            text = shards.tokenizer.decode(ids).removesuffix("\ufffd")
+            assert texts[name].startswith(text)
+            assert 0 <= row.bytes - len(text.encode()) < 4
+            assert row.words - len(text.split()) in (0, 1)
+    if cap == 10**6:
+        assert scored.equals(whole)
+    assert shards.scored(None).equals(whole.reset_index())
+
+
+def test_the_scored_set_depends_on_ids_alone(corpus):
+    before = prepare(corpus, log=str).scored(200)
+    path = Path(corpus.path)
+    path.write_text("\n".join(reversed(path.read_text().splitlines())))
+    after = prepare(corpus, log=str).scored(200)
+    columns = ["id", "tokens"]
+    assert before[columns].sort_values("id").values.tolist() == after[columns].sort_values("id").values.tolist()

@@ -125,3 +125,12 @@ def test_a_damaged_file_is_told(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InputError, match=f"{path} is no tokenizer"):
         load_tokenizer(path)
+
+
+@pytest.mark.parametrize("tokenizer", [BPE, ByteTokenizer()], ids=["bpe", "bytes"])
+def test_tokens_have_their_bytes(tokenizer):
+    text = "naïve 🙂 the\tUnion\r\n\0日本" + TEXTS[0]
+    (ids,) = tokenizer.encode_batch([text])
+    assert b"".join(tokenizer.token_bytes[i] for i in ids) == text.encode()
+    assert len(tokenizer.token_bytes) == tokenizer.vocab_size
+    assert tokenizer.token_bytes[tokenizer.end_of_text] == b""

@@ -31,7 +31,7 @@ IDENTIFYING = {
         "data.validation_fraction": 0.3,
         "data.text_field": "title",
     },
-    **{"data.id_field": "name", "trainer.precision": "bf16", "seed": 1},
+    **{"data.id_field": "name", "evaluation.tokens": 1000, "trainer.precision": "bf16", "seed": 1},
 }
 """Another value for each key that changes the result."""
 PATTERNS = {
@@ -71,9 +71,9 @@ WITHOUT_EFFECT = {
 """Another value for each key that leaves the result as it is, bit for bit."""
 ORDER_OF_SUMS = {"optim.micro_batches": 2, "trainer.devices": 2, "trainer.threads": 2, "trainer.compile": True}
 """Another value for each key that changes in which order numbers are added, and nothing else."""
-TESTED_ELSEWHERE = {"trainer.strategy", "pattern.options", "data.reader"}
+TESTED_ELSEWHERE = {"trainer.strategy", "pattern.options", "data.reader", "data.corpus"}
 """Keys that count beside others only: several devices (tests/training/test_many_devices.py), a pattern and a reader of
-the user's own (tests/test_outside.py)."""
+the user's own (tests/test_outside.py), a corpus without a path (tests/data/test_books.py)."""
 
 
 @pytest.fixture

@@ -375,11 +375,13 @@ def test_disk_use_is_what_was_foretold(tmp_path, config, keep, keep_best):
 
 def test_the_best_model_is_that_of_all_attempts(tmp_path, monkeypatch):
     losses = iter([3.0, 1.0, 2.0, 0.5])
-    monkeypatch.setattr(validation, "document_nll", lambda *_: {"nll": [next(losses)], "tokens": [1], "bytes": [1]})
+    one = {"tokens": [1], "bytes": [1]}
+    monkeypatch.setattr(validation, "document_nll", lambda *_, **__: {"nll": [next(losses)], **one})
     saved = []
 
     def attempt() -> validation.Validation:
-        return validation.Validation(Metrics(tmp_path / "metrics.jsonl"), print, None, 10, lambda _: saved.append(step))
+        metrics = Metrics(tmp_path / "metrics.jsonl")
+        return validation.Validation(metrics, print, None, 10, save_best=lambda _: saved.append(step))
 
     first, second = attempt(), attempt()
     for step in (10, 20):

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from sla_ablate.data.classes import ClassSums
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.model.gpt import GPT
 from sla_ablate.training.callbacks.metrics import Metrics
@@ -27,6 +28,7 @@ class Validation(L.Callback):
         say: shows a line to people.
         shards: whose validation split.
         every: steps between validations while training; 0: none.
+        tokens: how many of its tokens are scored; see `TokenShards.scored`.
         save_best: called with the model whenever its validation loss is the lowest so far.
     """
 
@@ -36,12 +38,14 @@ class Validation(L.Callback):
         say: Callable[[str], None],
         shards: TokenShards,
         every: int,
+        tokens: int | None = None,
         save_best: Callable[[GPT], None] | None = None,
     ) -> None:
         self.metrics = metrics
         self.say = say
         self.shards = shards
         self.every = every
+        self.tokens = tokens
         self.save_best = save_best
         self._lowest = math.inf
 
@@ -68,9 +72,9 @@ class Validation(L.Callback):
         loss, _ = self.validate(model, step)
         self.say(f"step {step}/{trainer.max_steps}  validation loss {loss:.4f}")
 
-    def validate(self, model: GPT, step: int) -> tuple[float, dict[str, Any]]:
-        """The loss of the whole split, and `document_nll`'s result that it comes from."""
-        result = document_nll(model, self.shards)
+    def validate(self, model: GPT, step: int, sums: ClassSums | None = None) -> tuple[float, dict[str, Any]]:
+        """The loss of what is scored, and `document_nll`'s result that it comes from."""
+        result = document_nll(model, self.shards, tokens=self.tokens, sums=sums)
         loss = sum(result["nll"]) / sum(result["tokens"])
         self.metrics.append(
             step=step,
