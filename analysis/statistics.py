@@ -7,18 +7,14 @@ Two kinds, never mixed: training noise, seen over runs paired by seed (`paired_i
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from analysis.power import seeds_needed
 from sla_ablate.errors import InputError
-
-POWER = 0.8
-"""The chance of resolving a difference that `pairs_needed` asks for, the customary one (Cohen 1988)."""
-MOST_PAIRS = 10_000
 
 
 @dataclass(frozen=True)
@@ -76,22 +72,13 @@ def paired_p_value(differences: ArrayLike) -> float:
 def pairs_needed(differences: ArrayLike) -> float:
     """Seed pairs it takes to resolve a difference like the mean of `differences` [n], spread as they are.
 
-    The smallest n at which the two-sided paired t test at level .05 has power `POWER` if the true mean and standard
-    deviation are those observed (ddof 1). t² is then F(1, n - 1) with noncentrality n · (mean / s)². Infinite beyond
-    `MOST_PAIRS`; NaN for fewer than two differences, or where one is not finite.
+    `power.seeds_needed` if the true mean and standard deviation are those observed (ddof 1). NaN for fewer than two
+    differences, or where one is not finite.
     """
     values = np.asarray(differences, dtype=np.float64)
     if values.size < 2 or not np.isfinite(values).all():
         return math.nan
-    mean, std = values.mean(), values.std(ddof=1)
-    if std == 0:
-        return 2 if mean else math.inf
-
-    def power(n: int) -> float:
-        return float(stats.ncf.sf(stats.f.ppf(0.95, 1, n - 1), 1, n - 1, n * (mean / std) ** 2))
-
-    n = bisect_left(range(MOST_PAIRS + 1), POWER, lo=2, key=power)
-    return n if n <= MOST_PAIRS else math.inf
+    return seeds_needed(float(values.mean()), float(values.std(ddof=1)))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
     from sla_ablate.files import write_atomically
     from sla_ablate.patterns import catalogue, diagram
 
-    if any(re.match(r"[+~]*(pattern|pattern\.name|experiment)=", override) for override in options.overrides):
+    if any(re.match(r"[+~]*(pattern(\.name|\.layer_types)?|experiment)=", override) for override in options.overrides):
         # Runs that differ only in what no pattern depends on, such as the seed, are told once.
         members = [_member(config) for config in compose(options.overrides, True, options.config_dir).configs]
         sections = list(dict.fromkeys(map(catalogue.describe, members)))

@@ -12,7 +12,7 @@ from sla_ablate.data.config import PARTS, DataConfig
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns import SkipPattern
-from sla_ablate.patterns.registry import Names, mechanism
+from sla_ablate.patterns.registry import Mechanism, Names, mechanism
 from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES
 
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -47,7 +47,10 @@ class PatternConfig:
     distance: int | None = None
     """n_l, in layers; three quarters of the layers if null, as in the paper (9 of 12)."""
     heads: int | None = None
-    """n_h, skip heads a layer; three quarters of the heads if null, as in the paper (9 of 12); `first_layer`: all."""
+    """n_h, skip heads a layer; three quarters of the heads if null, as in the paper (9 of 12); `first_layer`: all;
+    `skip_v1`: half."""
+    source: int = 0
+    """The layer that is read, for `first_layer` and `skip_v1`."""
     layers: int | None = None
     """Only the last so many layers carry skip heads; every layer that can if null."""
     placement: str = "first"
@@ -55,7 +58,8 @@ class PatternConfig:
     group_size: int = 2
     """The number of adjacent layers that share keys and values, for `cla`."""
     split: int | None = None
-    """The layer whose keys and values all layers above it read, for `yoco`; the middle one if null."""
+    """The layer whose keys and values all layers above it read, for `yoco`; the middle one if null. For
+    `fused_kv_lite` that of the keys alone; the highest of the lower half if null."""
     partition: str = "pizza"
     """The partition for `condensed`: `pizza`, `sandwich` or `lasagna`."""
     kv_layers: int | None = None
@@ -68,6 +72,8 @@ class PatternConfig:
     """The layer of each head's keys for `tables`, [n_layer, n_head]."""
     value_source: list[list[int]] | None = None
     """The layer of each head's values for `tables`, [n_layer, n_head]; the keys' if null."""
+    layer_types: str | None = None
+    """The layer that each layer reads, as in 0_0_2_2_4_4; it is the pattern then, whatever `name` says."""
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of a function of the user's own that are no fields here."""
 
@@ -201,7 +207,7 @@ class RunConfig:
     def skip_pattern(self) -> SkipPattern:
         """The source tables that `pattern` describes for this model."""
         p, m = self.pattern, self.model
-        return mechanism(p.name).pattern(m.n_layer, m.n_head, asdict(p))
+        return self._mechanism().pattern(m.n_layer, m.n_head, asdict(p))
 
     def pattern_arguments(self) -> dict[str, Any]:
         """The options that the pattern has a use for, with what null stands for filled in."""
@@ -218,7 +224,10 @@ class RunConfig:
 
     def _pattern_names(self) -> Names:
         p, m = self.pattern, self.model
-        return mechanism(p.name).named(m.n_layer, m.n_head, asdict(p))
+        return self._mechanism().named(m.n_layer, m.n_head, asdict(p))
+
+    def _mechanism(self) -> Mechanism:
+        return mechanism(self.pattern.name if self.pattern.layer_types is None else "layer_types")
 
     def check(self) -> None:
         """Everything that can be known before data are read.

@@ -23,6 +23,7 @@ class Names(NamedTuple):
 
 
 QUALIFIERS = {
+    "source": Names(", layer {source} in the place of 0", "-from{source}"),
     "layers": Names(", last {layers} layers", "-l{layers}"),
     "placement": Names(", {placement} heads", "-{placement}"),
     "share": Names(", {share} only", "-{share}"),
@@ -150,8 +151,12 @@ _SHAPE = ("n_layer", "n_head")
 DISTANCE = {"distance": lambda n_layer, n_head: _three_quarters(n_layer)}
 HEADS = {"heads": lambda n_layer, n_head: _three_quarters(n_head)}
 ALL_HEADS = {"heads": lambda n_layer, n_head: n_head}
+HALF_OF_HEADS = {"heads": lambda n_layer, n_head: max(1, n_head // 2)}
 SPLIT = {"split": lambda n_layer, n_head: n_layer // 2}
+LOWER_HALF = {"split": lambda n_layer, n_head: (n_layer - 1) // 2}
 KV_LAYERS = {"kv_layers": lambda n_layer, n_head: max(1, n_layer // 2)}
+
+FIRST_LAYER = Names("first layer, {heads} of {n_head} heads", "first-h{heads}")
 
 MECHANISMS = {
     "baseline": Mechanism(SkipPattern.baseline, Names("baseline", "baseline")),
@@ -165,8 +170,12 @@ MECHANISMS = {
         Names("SLA, window {distance}, {heads} of {n_head} heads", "window-d{distance}-h{heads}"),
         DISTANCE | HEADS,
     ),
-    "first_layer": Mechanism(
-        SkipPattern.first_layer, Names("first layer, {heads} of {n_head} heads", "first-h{heads}"), ALL_HEADS
+    "first_layer": Mechanism(SkipPattern.first_layer, FIRST_LAYER, ALL_HEADS),
+    "skip_v1": Mechanism(SkipPattern.first_layer, FIRST_LAYER, HALF_OF_HEADS),
+    "fused_kv_lite": Mechanism(
+        SkipPattern.fused_kv_lite,
+        Names("FusedKV-Lite, split at layer {split}", "fused-kv-lite-l{split}"),
+        LOWER_HALF,
     ),
     "cla": Mechanism(SkipPattern.cross_layer, Names("CLA, groups of {group_size}", "cla-g{group_size}")),
     "yoco": Mechanism(SkipPattern.yoco, Names("YOCO, split at layer {split}", "yoco-l{split}"), SPLIT),
@@ -178,5 +187,6 @@ MECHANISMS = {
         Names("random, {heads} of {n_head} heads, pattern seed {seed}", "random-h{heads}-p{seed}"),
         HEADS,
     ),
+    "layer_types": Mechanism(SkipPattern.from_layer_types, Names("layers {layer_types}", "layers-{layer_types}")),
     "tables": Mechanism(_tables, Names("tables {pattern.digest}", "tables-{pattern.digest}")),
 }

@@ -101,6 +101,29 @@ class SkipPattern:
         return cls(keys, keys if value_source is None else _table("value_source", value_source))
 
     @classmethod
+    def from_layer_types(cls, n_layer: int, n_head: int, layer_types: str, share: str = "both") -> SkipPattern:
+        """The layer that all heads of each layer read, joined by underscores, as in 0_0_2_2_4_4.
+
+        The notation of the code for LCKV (Wu & Tu 2024, arXiv 2405.10637). Its placements in which a layer reads one
+        above it are not possible here.
+        """
+        sources = layer_types.split("_")
+        example = SkipPattern.cross_layer(n_layer, 1).key_source[:, 0]
+        write = f"write one number a layer, such as {'_'.join(map(str, example))}"
+        refused = f"layer_types={layer_types} is"
+        if not all(source.isascii() and source.isdigit() for source in sources):
+            raise InputError(f"{refused} no list of layers joined by underscores; {write}")
+        if len(sources) != n_layer:
+            raise InputError(f"{refused} for {len(sources)} layers, the model has {n_layer}; {write}")
+        for layer, source in enumerate(map(int, sources)):
+            if source > layer:
+                raise InputError(
+                    f"layer_types={layer_types}: layer {layer} reads layer {source}; "
+                    f"a layer can read layers 0 to {layer} (its own)"
+                )
+        return cls._sharing(np.repeat(np.array(sources, dtype=np.int64)[:, None], n_head, axis=1), share)
+
+    @classmethod
     def baseline(cls, n_layer: int, n_head: int) -> SkipPattern:
         """Ordinary attention: every head reads its own layer."""
         return cls.from_tables(_own_layers(n_layer, n_head))
@@ -158,18 +181,47 @@ class SkipPattern:
 
     @classmethod
     def first_layer(
-        cls, n_layer: int, n_head: int, heads: int | None = None, placement: str = "first", share: str = "both"
+        cls,
+        n_layer: int,
+        n_head: int,
+        heads: int | None = None,
+        source: int = 0,
+        layers: int | None = None,
+        placement: str = "first",
+        share: str = "both",
     ) -> SkipPattern:
-        """`heads` heads of every layer (all if None) read layer 0; `placement` and `share` as in `skip_layer`.
+        """`heads` heads of every layer (all if None) read layer 0, or a layer `source` that is below their own.
+
+        `layers`, `placement` and `share` as in `skip_layer`.
 
         With `share="values"` and all heads: SVFormer (Zhou et al. 2024, arXiv 2410.17897). Left out: ResFormer of
         the same paper, which adds the first layer's values to each layer's own.
         With `share="values"`, half of the heads, the last: SkipV1Former (Wu et al. 2025, arXiv 2510.16807). Left out:
         its way to turn a trained checkpoint into one.
         """
-        source = _own_layers(n_layer, n_head)
-        source[:, _skip_heads(n_head, n_head if heads is None else heads, placement)] = 0
-        return cls._sharing(source, share)
+        _check("source", source, 0, max(0, n_layer - 2), f"{n_layer} layers")
+        if layers is not None:
+            _check("layers", layers, 1, n_layer - 1 - source, f"{n_layer} layers above layer {source}")
+        skips = _skip_heads(n_head, n_head if heads is None else heads, placement)
+        table = _own_layers(n_layer, n_head)
+        table[source + 1 if layers is None else n_layer - layers :, skips] = source
+        return cls._sharing(table, share)
+
+    @classmethod
+    def fused_kv_lite(cls, n_layer: int, n_head: int, split: int | None = None, share: str = "both") -> SkipPattern:
+        """FusedKV-Lite: layers above `split` read its keys and layer 0's values.
+
+        `split` is the highest layer of the lower half if None, so that half of the layers have keys and values of
+        their own.
+
+        Source: Lin et al. 2025, arXiv 2512.03870. Left out: FusedKV of the same paper, which adds up the keys and the
+        values of both layers with learned weights.
+        """
+        split = (n_layer - 1) // 2 if split is None else split
+        _check("split", split, 0, n_layer - 1, f"{n_layer} layers")
+        values = _own_layers(n_layer, n_head)
+        values[split + 1 :] = 0
+        return cls._sharing(_groups(n_layer, n_head, range(split + 1)), share, values)
 
     @classmethod
     def cross_layer(cls, n_layer: int, n_head: int, group_size: int = 2, share: str = "both") -> SkipPattern:
@@ -247,10 +299,14 @@ class SkipPattern:
         return cls._sharing(source, share)
 
     @classmethod
-    def _sharing(cls, source: Table, share: str) -> SkipPattern:
-        """Heads take their keys, their values or both from the layers of `source`, the rest from their own."""
-        own = _own_layers(*source.shape)
-        tables = {"both": (source, source), "keys": (source, own), "values": (own, source)}
+    def _sharing(cls, keys: Table, share: str, values: Table | None = None) -> SkipPattern:
+        """Heads take keys, values or both from the layers of `keys` and `values` (those of `keys` if None).
+
+        What they do not take from there is their own layer's.
+        """
+        values = keys if values is None else values
+        own = _own_layers(*keys.shape)
+        tables = {"both": (keys, values), "keys": (keys, own), "values": (own, values)}
         if share not in tables:
             raise unknown("share", share, SHARES)
         return cls(*tables[share])

@@ -277,6 +277,12 @@ def test_patterns_has_a_section_for_each_pattern(here):
     ]
 
 
+def test_layer_types_are_a_pattern_without_another_name(here):
+    done = here("patterns", "pattern.layer_types=0_0_2_2_4_4,0_0_0_0_4_4")
+    titles = [line for line in done.stdout.splitlines() if line.endswith("6 layers × 4 heads")]
+    assert [title.split(":")[0] for title in titles] == ["layers 0_0_2_2_4_4", "layers 0_0_0_0_4_4"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -291,6 +297,7 @@ def test_patterns_has_a_section_for_each_pattern(here):
         (["pattern=baseline", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
         (["pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
         (["model.n_head=0"], "n_head=0 is not possible; choose 1 or more"),
+        (["pattern.layer_types=0_1_5_5_5_5"], "layer_types=0_1_5_5_5_5: layer 2 reads layer 5; .*0 to 2"),
         (["pattern=tables", "pattern.value_source=[[0,0]]"], "pattern=tables needs pattern.key_source"),
     ],
 )

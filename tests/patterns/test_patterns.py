@@ -68,6 +68,62 @@ def columns(*layers: int, heads: int = 2) -> list[list[int]]:
     return [[layer] * heads for layer in layers]
 
 
+KEYS_OF_THEIR_OWN = [[layer] * 4 for layer in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("options", "keys", "values"),
+    [
+        (
+            PatternConfig("skip_v1", placement="last", share="values"),
+            KEYS_OF_THEIR_OWN,
+            [[0, 0, 0, 0], [1, 1, 0, 0], [2, 2, 0, 0], [3, 3, 0, 0], [4, 4, 0, 0], [5, 5, 0, 0]],
+        ),
+        (
+            PatternConfig("first_layer", heads=1, source=2, share="values"),
+            KEYS_OF_THEIR_OWN,
+            [[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2], [2, 3, 3, 3], [2, 4, 4, 4], [2, 5, 5, 5]],
+        ),
+        (
+            PatternConfig("first_layer", heads=2, layers=2, placement="spread", share="keys"),
+            [[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2], [3, 3, 3, 3], [0, 4, 0, 4], [0, 5, 0, 5]],
+            KEYS_OF_THEIR_OWN,
+        ),
+        (PatternConfig("fused_kv_lite"), columns(0, 1, 2, 2, 2, 2, heads=4), columns(0, 1, 2, 0, 0, 0, heads=4)),
+        (
+            PatternConfig("fused_kv_lite", split=4, share="values"),
+            KEYS_OF_THEIR_OWN,
+            columns(0, 1, 2, 3, 4, 0, heads=4),
+        ),
+        (
+            PatternConfig("fused_kv_lite", split=1, share="keys"),
+            columns(0, 1, 1, 1, 1, 1, heads=4),
+            KEYS_OF_THEIR_OWN,
+        ),
+        (
+            PatternConfig(layer_types="0_0_2_2_4_4"),
+            columns(0, 0, 2, 2, 4, 4, heads=4),
+            columns(0, 0, 2, 2, 4, 4, heads=4),
+        ),
+        (
+            PatternConfig("tables", layer_types="0_1_1_0_4_5", share="values"),
+            KEYS_OF_THEIR_OWN,
+            columns(0, 1, 1, 0, 4, 5, heads=4),
+        ),
+    ],
+)
+def test_keys_and_values_are_these_tables(options, keys, values):
+    pattern = RunConfig(pattern=options).skip_pattern()
+    assert pattern.key_source.tolist() == keys
+    assert pattern.value_source.tolist() == values
+
+
+@pytest.mark.parametrize(("n_layer", "read"), [(12, 6), (5, 3), (1, 1)])
+def test_fused_kv_lite_halves_the_cache(n_layer, read):
+    pattern = SkipPattern.fused_kv_lite(n_layer, 2)
+    assert pattern.keys_read.sum(0).tolist() == pattern.values_read.sum(0).tolist() == [read, read]
+
+
 @pytest.mark.parametrize(
     ("pattern", "table"),
     [
@@ -130,9 +186,10 @@ def family(draw):
     n_layer, n_head = draw(st.integers(2, 9)), draw(st.integers(1, 6))
     distance = draw(st.integers(1, n_layer - 1))
     options = PatternConfig(
-        name=draw(st.sampled_from(sorted(set(MECHANISMS) - {"tables"}))),
+        name=draw(st.sampled_from(sorted(set(MECHANISMS) - {"tables", "layer_types"}))),
         distance=distance,
         heads=draw(st.integers(1, n_head)),
+        source=draw(st.integers(0, distance - 1)),
         layers=draw(st.none() | st.integers(1, n_layer - distance)),
         placement=draw(st.sampled_from(["first", "last", "spread"])),
         group_size=draw(st.integers(1, n_layer)),
@@ -152,7 +209,7 @@ def test_every_member_reads_only_layers_at_or_below(config):
     assert pattern.key_source.shape == (config.model.n_layer, config.model.n_head)
     for table in (pattern.key_source, pattern.value_source):
         assert ((table >= 0) & (table <= own)).all()
-        if p.name in ("sla", "window", "first_layer", "random"):
+        if p.name in ("sla", "window", "first_layer", "skip_v1", "random"):
             assert ((table < own).sum(axis=1) <= p.heads).all()
         if p.name in ("sla", "window"):
             assert (own - table <= p.distance).all()
@@ -192,6 +249,13 @@ def test_share_moves_only_what_it_names(config):
             "first layer, 4 of 4 heads, values only",
             "first-h4-values",
         ),
+        (
+            {"name": "skip_v1", "source": 1, "layers": 3, "placement": "last"},
+            "first layer, 2 of 4 heads, layer 1 in the place of 0, last 3 layers, last heads",
+            "first-h2-from1-l3-last",
+        ),
+        ({"name": "fused_kv_lite"}, "FusedKV-Lite, split at layer 2", "fused-kv-lite-l2"),
+        ({"layer_types": "0_0_2_2_4_4"}, "layers 0_0_2_2_4_4", "layers-0_0_2_2_4_4"),
         ({"name": "cla"}, "CLA, groups of 2", "cla-g2"),
         ({"name": "yoco"}, "YOCO, split at layer 3", "yoco-l3"),
         ({"name": "condensed", "partition": "sandwich"}, "sandwich, 3 KV layers", "sandwich-k3"),
@@ -225,6 +289,8 @@ def test_null_means_the_constructors_default(n_layer):
 
     assert member("yoco") == SkipPattern.yoco(n_layer, 4)
     assert member("condensed") == SkipPattern.condensed(n_layer, 4)
+    assert member("fused_kv_lite") == SkipPattern.fused_kv_lite(n_layer, 4)
+    assert member("skip_v1") == SkipPattern.first_layer(n_layer, 4, heads=2)
     assert member("first_layer") == SkipPattern.first_layer(n_layer, 4)
 
 
@@ -240,7 +306,27 @@ def test_null_means_the_constructors_default(n_layer):
         (lambda: SkipPattern.skip_layer(6, 4, distance=4, heads=2, layers=3), "layers=3.*1 to 2"),
         (lambda: SkipPattern.skip_layer(1, 4, distance=1, heads=2), "distance=1 is not possible with 1 layers$"),
         (lambda: SkipPattern.first_layer(6, 4, heads=0), "heads=0.*1 to 4, nearest 1"),
-        (lambda: SkipPattern.first_layer(6, 4, 2, "lst"), "placement 'lst'.*first, last, spread; .*'last'"),
+        (lambda: SkipPattern.first_layer(6, 4, source=5), "source=5.*6 layers; choose 0 to 4, nearest 4"),
+        (
+            lambda: SkipPattern.first_layer(6, 4, source=2, layers=4),
+            "layers=4.*above layer 2; choose 1 to 3, nearest 3",
+        ),
+        (lambda: SkipPattern.fused_kv_lite(6, 4, 6), "split=6.*6 layers; choose 0 to 5, nearest 5"),
+        (
+            lambda: RunConfig(pattern=PatternConfig("layer_types")).skip_pattern(),
+            "needs 'layer_types'; .*layer_types=…",
+        ),
+        *(
+            (lambda layer_types=layer_types: SkipPattern.from_layer_types(4, 2, layer_types), message)
+            for layer_types, message in {
+                "0_0_2": "layer_types=0_0_2 is for 3 layers, the model has 4; .* such as 0_0_2_2$",
+                "0_0_2s_2": "layer_types=0_0_2s_2 is no list of layers.* such as 0_0_2_2$",
+                "": "layer_types= is no list of layers",
+                "0_-1_0_0": "layer_types=0_-1_0_0 is no list of layers",
+                "0_3_3_3": "layer_types=0_3_3_3: layer 1 reads layer 3; a layer can read layers 0 to 1",
+            }.items()
+        ),
+        (lambda: SkipPattern.first_layer(6, 4, 2, placement="lst"), "placement 'lst'.*first, last, spread; .*'last'"),
         (lambda: SkipPattern.first_layer(6, 4, share="value"), "share 'value'.*both, keys, values; .*'values'"),
         (lambda: SkipPattern.cross_layer(6, 4, group_size=7), "group_size=7.*6 layers; choose 1 to 6, nearest 6"),
         (lambda: SkipPattern.yoco(6, 4, split=6), "split=6.*6 layers; choose 0 to 5, nearest 5"),

@@ -38,6 +38,7 @@ PATTERNS = {
     "pattern.name": ({}, "window"),
     "pattern.distance": ({}, 2),
     "pattern.heads": ({}, 1),
+    "pattern.source": ({"name": "first_layer"}, 1),
     "pattern.layers": ({}, 1),
     "pattern.placement": ({"heads": 1}, "last"),
     "pattern.share": ({}, "keys"),
@@ -46,6 +47,7 @@ PATTERNS = {
     "pattern.partition": ({"name": "condensed", "kv_layers": 2}, "lasagna"),
     "pattern.kv_layers": ({"name": "condensed"}, 2),
     "pattern.seed": ({"name": "random", "heads": 1}, 3),
+    "pattern.layer_types": ({}, "0_0_0"),
     "pattern.key_source": ({"name": "tables", "key_source": [[0, 0], [1, 1], [2, 2]]}, [[0, 0], [0, 1], [2, 2]]),
     "pattern.value_source": ({"name": "tables", "key_source": [[0, 0], [1, 1], [2, 2]]}, [[0, 0], [0, 1], [2, 2]]),
 }
@@ -142,7 +144,7 @@ def test_what_changes_the_tables_changes_the_run_but_not_its_pair(config, key):
 def test_equal_tables_are_one_run_whatever_options_their_pattern_ignores(config):
     config.pattern = PatternConfig("baseline")
     baseline = identify(config, "data")
-    for key in PATTERNS.keys() - {"pattern.name"}:
+    for key in PATTERNS.keys() - {"pattern.name", "pattern.layer_types"}:
         assert identify(with_value(config, key, PATTERNS[key][1]), "data") == baseline
 
 
