@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.perplexity import Totals
+from analysis.power import MOST_PAIRS, POWER
 from analysis.statistics import (
-    MOST_PAIRS,
-    POWER,
     Interval,
     document_bootstrap,
     holm,
