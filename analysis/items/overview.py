@@ -27,10 +27,10 @@ def listing(results: Results) -> str:
 
 def write_site(results: Results, out: Path) -> list[Path]:
     """Write the page of every item and scale that has results, and `index.html`; returns their paths."""
-    written, entries = [], []
+    written, entries, baselines = [], [], results.all_lines()
     for name, item in all_items().items():
         for scale in results.scales(name):
-            tables = item_tables(item, scale, results.lines(name, scale))
+            tables = item_tables(item, scale, results.lines(name, scale), baselines)
             path = out / f"{name}-{scale}.html"
             write_atomically(path, page(tables).encode())
             entries.append((path.name, f"{name} at {scale}", item.question, headline(tables[0])))

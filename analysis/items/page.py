@@ -50,7 +50,7 @@ def index(entries: Iterable[tuple[str, str, str, str]]) -> str:
         f'<p class="note">{escape(_sentence(answer))}</p></section>'
         for link, title, question, answer in entries
     )
-    body = f'<header><h1>sla-ablate</h1><p class="question">What skip-layer attention does, measured</p></header>'
+    body = '<header><h1>sla-ablate</h1><p class="question">What skip-layer attention does, measured</p></header>'
     return _document("sla-ablate: all items", f"{body}<main>{items}</main>")
 
 
@@ -59,7 +59,8 @@ def _document(title: str, body: str) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><style>{style}</style></head>\n<body>{body}<script>{script}</script></body></html>\n'
+        f'<link rel="icon" href="data:,"><style>{style}</style></head>\n'
+        f"<body>{body}<script>{script}</script></body></html>\n"
     )
 
 
@@ -106,7 +107,9 @@ def _figures(drawings: Iterable[tuple[str, object, ItemTable]]) -> str:
             figure = draw(table)  # type: ignore[operator]
         except InputError:  # nothing of it was measured yet
             continue
-        parts.append(f"<figure>{_image(figure, title)}<figcaption>{escape(title)}. {escape(_about(draw))}</figcaption></figure>")
+        parts.append(
+            f"<figure>{_image(figure, title)}<figcaption>{escape(title)}. {escape(_about(draw))}</figcaption></figure>"
+        )
     return "".join(parts)
 
 

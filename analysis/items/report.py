@@ -18,7 +18,7 @@ from sla_ablate.items.item import Item
 from sla_ablate.items.lines import Line
 
 
-def write_report(item: Item, scale: str, lines: Sequence[Line], folder: Path) -> str:
+def write_report(item: Item, scale: str, lines: Sequence[Line], folder: Path, baselines: Sequence[Line] = ()) -> str:
     """Write tables, figure and page of an item into a folder; returns what a terminal shows.
 
     Args:
@@ -26,10 +26,11 @@ def write_report(item: Item, scale: str, lines: Sequence[Line], folder: Path) ->
         scale: at which it was measured.
         lines: its runs.
         folder: where to.
+        baselines: runs of the baseline, of other items too; see `item_tables`.
     """
     if not lines:
         return "No run is done.\n"
-    tables = item_tables(item, scale, lines)
+    tables = item_tables(item, scale, lines, baselines)
     for name, data in report_files(tables).items():
         write_atomically(folder / name, data)
     return f"{markdown.render(tables)}\n{headline(tables[0])}\n"

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import BASELINE, comparison_table, paired_deltas, runs_table
+from analysis.items.worth import Curves
 from sla_ablate.config.schema import ModelConfig, PatternConfig, RunConfig
 from sla_ablate.items.item import Item
 from sla_ablate.items.lines import Line, processor_of, record_of
@@ -28,6 +29,8 @@ class ItemTable:
     scale: str
     lines: Sequence[Line]
     """Its runs; of a run that was carried out on two kinds of processor both."""
+    baselines: Sequence[Line] = ()
+    """Runs of the baseline, of this item or another, from which it is told what a difference is worth."""
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -37,7 +40,8 @@ class ItemTable:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """One row a setting and pattern: the item's key columns, then those of `analysis.comparison.comparison_table`,
-        then `published_loss` and `published_delta`.
+        then `published_loss` and `published_delta`, then what the difference is worth: `worth` with its interval
+        (`worth_low`, `worth_high`), and `delta_at_equal_flops`.
 
         Rows are in the order of the keys, the baseline first where none of them tells it from the others.
         """
@@ -47,7 +51,10 @@ class ItemTable:
         keys = pd.DataFrame([{key: value_of(record, key) for key in self.item.rows} for record in found])
         published = pd.DataFrame([_beside(self.item.published, record) for record in found])
         rows = pd.concat([keys, table, published], axis=1)
-        rows[["worth","worth_low","worth_high"]] = float("nan")
+        curves = Curves(self.baselines)
+        groups = [[r for r in self.records if _row_of(r) == _row_of(record)] for record in found]
+        worth = pd.DataFrame([curves.worth(group, delta) for group, delta in zip(groups, rows["delta"], strict=True)])
+        rows = pd.concat([rows, worth], axis=1)
         rows["is_skip"] = rows["pattern"] != BASELINE
         own = [key for key in self.item.rows if not key.startswith("pattern.")]
         order = [*own, "is_skip", *(key for key in self.item.rows if key not in own)]
@@ -87,12 +94,19 @@ class ItemTable:
         return str(self.lines[0]["environment"]["precision"])
 
 
-def item_tables(item: Item, scale: str, lines: Iterable[Line]) -> list[ItemTable]:
-    """The tables of an item's lines, the one with the most runs first."""
+def item_tables(item: Item, scale: str, lines: Iterable[Line], baselines: Sequence[Line] = ()) -> list[ItemTable]:
+    """The tables of an item's lines, the one with the most runs first.
+
+    Args:
+        item: the item.
+        scale: at which it was measured.
+        lines: its runs.
+        baselines: runs of the baseline, of other items too.
+    """
     families: dict[tuple[Any, ...], list[Line]] = {}
     for line in lines:
         families.setdefault((line["schema"], line["data"], line["environment"]["precision"]), []).append(line)
-    return [ItemTable(item, scale, group) for group in sorted(families.values(), key=len, reverse=True)]
+    return [ItemTable(item, scale, group, baselines) for group in sorted(families.values(), key=len, reverse=True)]
 
 
 def value_of(record: Mapping[str, Any], key: str) -> Any:
@@ -107,6 +121,12 @@ def value_of(record: Mapping[str, Any], key: str) -> Any:
         model=ModelConfig(**record["config"]["model"]), pattern=PatternConfig(**record["config"]["pattern"])
     )
     return config.pattern_arguments().get(name)
+
+
+def _row_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the runs of one row share."""
+    pattern = record["pattern"]
+    return record["setting"], pattern["key_source"], pattern["value_source"]
 
 
 def _first(firsts: Mapping[tuple[str, str], dict[str, Any]], row: pd.Series) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from statistics import median
 
 import numpy as np
 import pandas as pd
 
 from analysis.comparison import BASELINE
 from analysis.items.table import ItemTable
-from analysis.power import smallest_difference
+from analysis.power import pooled_std, smallest_difference
 from sla_ablate.items.published import Published
 
 READINGS = {
@@ -87,11 +88,11 @@ def published(values: Iterable[Published]) -> list[str]:
 
 def _resolvable(table: ItemTable) -> str:
     """The smallest difference that these seeds can show, from the typical spread of the paired differences."""
-    spreads = table.deltas.groupby(["setting", "pattern"])["delta"].agg(["std", "count"]).dropna()
-    if spreads.empty:
+    groups = [group["delta"] for _, group in table.deltas.groupby(["setting", "pattern"])]
+    pooled = pooled_std(groups)
+    if math.isnan(pooled):
         return ""
-    pooled = math.sqrt(np.average(spreads["std"] ** 2, weights=spreads["count"] - 1))
-    n = int(spreads["count"].median())
+    n = int(median(len(group) for group in groups))
     return (
         f"With {n} pairs whose differences spread as these do (standard deviation {pooled:.4f}), "
         f"a difference of {smallest_difference(pooled, n):.4f} is resolved with a chance of 80 %."

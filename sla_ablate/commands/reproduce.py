@@ -100,7 +100,7 @@ def _reproduce(options: argparse.Namespace, results: Results) -> int:
     if not options.dry_run:
         from analysis.items.report import write_report
 
-        print(write_report(item, work.scale, work.lines(), work.folder), end="")
+        print(write_report(item, work.scale, work.lines(), work.folder, results.all_lines()), end="")
     return code
 
 

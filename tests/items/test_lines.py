@@ -58,7 +58,9 @@ def test_what_was_written_is_read(tmp_path):
     assert read_lines(tmp_path / "a" / "runs.jsonl") == lines
 
 
-@pytest.mark.parametrize("old, new", [('"nll": 3.75', '"nll": 3.65'), ('"seed": 10', '"seed": 11'), ("}", "]"), ("{", "")])
+@pytest.mark.parametrize(
+    "old, new", [('"nll": 3.75', '"nll": 3.65'), ('"seed": 10', '"seed": 11'), ("}", "]"), ("{", "")]
+)
 def test_an_altered_line_is_refused_by_name(tmp_path, old, new):
     path = tmp_path / "runs.jsonl"
     append_lines(path, [line(run_id="first"), line()])
