@@ -79,8 +79,8 @@ class TokenCounts:
         vocab_size = shards.tokenizer.vocab_size
         in_scored = np.zeros(vocab_size, np.int64)
         bigrams = np.empty(0, np.int64)
-        for row in scored.itertuples():
-            tokens = shards.validation[row.start : row.start + row.tokens]
+        for start, n in scored[["start", "tokens"]].to_numpy(np.int64):
+            tokens = shards.validation[start : start + n]
             in_scored += np.bincount(tokens, minlength=vocab_size)
             bigrams = np.union1d(bigrams, _bigrams(tokens[:-1], tokens[1:], vocab_size))
         types = np.zeros(vocab_size, np.int64)

@@ -37,6 +37,7 @@ from sla_ablate.runs.trained import CHECKPOINT, data_of
 from sla_ablate.training.evaluation import document_nll
 
 EFFORT = Effort(tokens=200, query_rows=8)
+SCORED = 4000
 IDENTITY = {"run": "run_id", "seed": "seed", "setting": "setting", "pairing": "pairing"}
 
 
@@ -56,6 +57,7 @@ def finished(tmp_path_factory, small_corpus, record) -> Path:
     model = ModelConfig(n_layer=3, n_head=3, n_embd=12, block_size=40)
     for pattern, seed in (("baseline", 0), ("sla", 0), ("sla", 1), ("sla", 2)):
         config = RunConfig(model, PatternConfig(pattern, distance=1, heads=2), data, seed=seed, output=str(output))
+        config.evaluation.tokens = SCORED
         ledger.enter(config, shards.digest)
         if seed == 2:
             continue
@@ -117,7 +119,7 @@ def test_overlapping_windows_are_scored_where_a_stride_is_given(sweep):
     run = run_of(sweep, "sla-d1-h2-s1")
     analyze_run(run, Effort(tokens=80, query_rows=8, stride=7))
     table = pd.read_parquet(run / "analysis.parquet").set_index("metric")
-    totals = Totals.of(document_nll(GPT.load(run / CHECKPOINT).eval(), data_of(run), stride=7))
+    totals = Totals.of(document_nll(GPT.load(run / CHECKPOINT).eval(), data_of(run), stride=7, tokens=SCORED))
     for rate in ("nats_per_token", "perplexity", "word_perplexity", "bits_per_byte"):
         row = table.loc[f"strided_{rate}"]
         assert row["value"] == getattr(totals, rate)

@@ -162,12 +162,18 @@ def trained(config, output):
     folder = output / config.sweep / identify(config, digest).run_id
     attempt(folder, Interruption(), str)
     assert yaml.safe_load((folder / "config.yaml").read_text()) == asdict(config)
-    return read_record(folder)["results"]["validation"]
+    return read_record(folder)["results"]
 
 
 def test_all_that_is_without_effect_at_once(config, tmp_path):
     """Bit for bit."""
+    config.evaluation.tokens = 4000
     expected = trained(config, tmp_path / "one")
+    validation = expected["validation"]
+    assert max(validation["tokens"]) == 4000 // 16
+    for of_class in expected["classes"].values():
+        assert sum(sums["tokens"] for sums in of_class.values()) == sum(validation["tokens"])
+        assert sum(sums["nll"] for sums in of_class.values()) == pytest.approx(sum(validation["nll"]), rel=1e-12)
     for key, value in WITHOUT_EFFECT.items():
         config = with_value(config, key, str(tmp_path / value) if key == "data.cache" else value)
     assert trained(config, tmp_path / "two") == expected
@@ -178,4 +184,4 @@ def test_another_order_of_sums_changes_the_result_by_rounding(config, tmp_path, 
     """Devices are compared in tests/training/test_many_devices.py, compiled layers in test_compilation.py."""
     expected = trained(config, tmp_path / "one")
     result = trained(with_value(config, key, ORDER_OF_SUMS[key]), tmp_path / "two")
-    assert result["nll"] == pytest.approx(expected["nll"], rel=1e-6)
+    assert result["validation"]["nll"] == pytest.approx(expected["validation"]["nll"], rel=1e-6)

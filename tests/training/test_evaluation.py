@@ -22,13 +22,17 @@ def last_token_nll(model, text):
 
 
 @pytest.mark.parametrize("stride", [1, 4, T])
+@pytest.mark.parametrize("tokens", [None, 320])
 @torch.no_grad()
-def test_a_token_is_scored_given_the_tokens_of_its_window(stride, model, short_shards):
+def test_a_token_is_scored_given_the_tokens_of_its_window(stride, tokens, model, short_shards):
     """One pass for each token: with stride 1 it sees all of the last T tokens, the start token among them."""
-    result = document_nll(model, short_shards, stride)
+    result = document_nll(model, short_shards, stride, tokens=tokens)
+    scored = short_shards.scored(tokens)
+    assert result["documents"] == scored["id"].tolist()
+    assert all(result[column] == scored[column].tolist() for column in ("tokens", "bytes", "words"))
     assert (result["context_length"], result["stride"]) == (T, stride)
     assert max(result["tokens"]) > 3 * T
-    for i, row in enumerate(short_shards.documents("validation").itertuples()):
+    for i, row in enumerate(scored.itertuples()):
         text = [256, *short_shards.validation[row.start : row.start + row.tokens].tolist()]
         starts = [next(s for s in range(0, len(text), stride) if s + T >= t) for t in range(1, len(text))]
         nll = [last_token_nll(model, text[start : t + 1]) for t, start in enumerate(starts, start=1)]
