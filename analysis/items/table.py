@@ -72,7 +72,7 @@ class ItemTable:
 
     @cached_property
     def head_deltas(self) -> pd.DataFrame:
-        """`deltas` with `heads`, Δ generalised JSD of the heads (mean over layers, nats), of pairs that were measured."""
+        """`deltas` of measured pairs, with `heads`: Δ generalised JSD of the heads in nats, mean over layers."""
         measured = [record for record in self.records if record["heads"]]
         values = {
             (record["run_id"], record["pairing"]): fmean(record["heads"]["layers"]["generalised_jsd"])

@@ -37,9 +37,9 @@ def caption(table: ItemTable) -> str:
         f"Corpus {corpus(table)}, {_told(r['config']['data']['vocab_size'] for r in table.records)} tokens of "
         f"vocabulary; validation on {validation['tokens']:,} tokens of {validation['documents']} documents.",
         f"Trained in {table.precision} on {', '.join(table.processors)}, scored in float32.",
-        "Mean ± standard deviation over n seeds; Δ: pattern minus the baseline of the same seed, initial weights, batches"
-        " and kind of processor, with its 95 % t-interval; p: paired t test, Holm-adjusted over the patterns of a"
-        " setting; ↓ lower is better.",
+        "Mean ± standard deviation over n seeds; Δ: pattern minus the baseline of the same seed, initial weights,"
+        " batches and kind of processor, with its 95 % t-interval; p: paired t test, Holm-adjusted over the"
+        " patterns of a setting; ↓ lower is better.",
     ]
     if table.item.reading:
         sentences.append(f"n_l is read as {table.item.reading}, {READINGS[table.item.reading]}.")

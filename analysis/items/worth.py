@@ -1,4 +1,4 @@
-"""What the differences of a table are worth in training compute, from the baseline's own curve over training lengths."""
+"""What the differences of a table are worth in training compute, from the baseline's curve over training lengths."""
 
 from __future__ import annotations
 

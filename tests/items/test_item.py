@@ -1,4 +1,4 @@
-"""Items as their folders hold them: the project's own are possible at every scale, and what is wrong is told in a line."""
+"""Items as their folders hold them: ours are possible at every scale, and what is wrong is told in a line."""
 
 import pytest
 import yaml
