@@ -25,6 +25,7 @@ def family(n_layer=5, n_head=4):
     options = PatternConfig(
         distance=2,
         heads=2,
+        layer_types="_".join(str(layer - layer % 2) for layer in range(n_layer)),
         key_source=[[(3 * layer + head) % (layer + 1) for head in range(n_head)] for layer in range(n_layer)],
         value_source=[[(layer * head) % (layer + 1) for head in range(n_head)] for layer in range(n_layer)],
         **words,
