@@ -145,6 +145,11 @@ class Block(nn.Module):
         return dropped.to(dtype)
 
 
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    """An embedding without values: those that PyTorch draws would be overwritten, and take seconds on `meta`."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
 class Transformer(nn.Module):
     """GPT-2's layers, from tokens to final hidden states; weights have the same names and shapes under every pattern.
 
@@ -177,9 +182,9 @@ class Transformer(nn.Module):
         """True if a training step keeps only what goes into each layer, and computes the rest again backwards."""
         self.is_compiled = False
         """True if the layers are compiled for training; they are evaluated as they are."""
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wte = _embedding(config.vocab_size, config.n_embd)
         if config.positions == "learned":
-            self.wpe = nn.Embedding(config.block_size, config.n_embd)
+            self.wpe = _embedding(config.block_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
         keys, values = pieces(pattern.key_source, self.keys_kept), pieces(pattern.value_source, self.values_kept)
         self.h = nn.ModuleList()
