@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from sla_ablate.config.compose import compose
 from sla_ablate.config.machine import processor_kind
-from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
 from sla_ablate.items.item import Item
 from sla_ablate.items.lines import FILE, Line, append_lines, processor_of
@@ -89,12 +88,8 @@ def work_of(
     plans = [plan([*line, *ours], True, config_dir) for line in command_lines]
     runs = {run.folder: run for each in plans for run in each.runs}
     by_seed = sorted(runs.values(), key=lambda run: run.config.seed)
-    changed = overrides and any(
-        _what_counts(compose([*line, *ours], True, config_dir).configs[0])
-        != _what_counts(compose([*line, f"sweep={scale}"], True, config_dir).configs[0])
-        for line in command_lines
-    )
-    variant = "+" + re.sub(r"[^A-Za-z0-9_.=,-]+", "-", ",".join(sorted(overrides)))[:100] if changed else ""
+    changing = [override for override in overrides if _changes(command_lines, override, config_dir)]
+    variant = "+" + re.sub(r"[^A-Za-z0-9_.=,-]+", "-", ",".join(sorted(changing)))[:100] if changing else ""
     return Work(item, f"{scale}{variant}", by_seed, plans[0].hydra, results)
 
 
@@ -110,10 +105,16 @@ def batches(runs: Sequence[Run], at_a_time: int) -> Iterator[list[Run]]:
         yield batch
 
 
-def _what_counts(config: RunConfig) -> object:
-    """What a result depends on, with the data by name."""
-    data = {name: value for name, value in asdict(config.data).items() if name not in ("path", "cache")}
-    return identify(config, str(data)), config.trainer.precision
+def _changes(command_lines: Sequence[Sequence[str]], override: str, config_dir: Path | None) -> bool:
+    """Whether an override changes what is computed for some of the command lines."""
+
+    def computed(line: Sequence[str]) -> object:
+        """What the result of a line's first run depends on, with the data by name."""
+        config = compose(line, True, config_dir).configs[0]
+        data = {name: value for name, value in asdict(config.data).items() if name not in ("path", "cache")}
+        return identify(config, str(data))
+
+    return any(computed([*line, override]) != computed(line) for line in command_lines)
 
 
 def _pairing(run: Run) -> str:
