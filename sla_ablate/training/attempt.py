@@ -103,7 +103,7 @@ def _attempt(
     sums = ClassSums(shards, TokenCounts.of(shards, scored), config.model.block_size)
     validation = Validation(metrics, say, shards, t.validate_every, scored, save_best)
     trainer = L.Trainer(
-        accelerator=t.accelerator,
+        accelerator=device,  # not `auto`, for which Lightning may find a kind that is not supported, such as Apple's
         devices=t.devices,
         strategy=strategy(t),
         precision=trained_in,

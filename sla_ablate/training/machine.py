@@ -21,6 +21,8 @@ LIGHTNING_PRECISIONS: dict[str, Precision] = {"bf16": "bf16-mixed", "fp32": "32-
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _NEVER = 2**31 - 1
+_MMAP_THRESHOLDS = (_NEVER, 32 << 20)
+"""The largest that are accepted, by glibc from 2.35 on and by earlier ones (on 64 bits); mallopt answers 0 if not."""
 
 
 def device_type(config: TrainerConfig) -> str:
@@ -66,12 +68,13 @@ def _git_commit() -> str | None:
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory in the process, where the C library is glibc; elsewhere, do nothing.
+    """Keep freed memory in the process, where the C library is a glibc that can; elsewhere, do nothing.
 
     By default glibc gives large blocks back to the system, which then has to fault in and clear the same
-    memory in every training step: 3 to 7 % of its time on a CPU (`benchmarks/README.md`).
+    memory in every training step: 3 to 7 % of its time on a CPU (`benchmarks/README.md`). It is the threshold above
+    which a block comes from the system that matters; raising the other alone would only end glibc's own adaptation of
+    both, which is slower than doing nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt is not None and any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _MMAP_THRESHOLDS):
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
-        mallopt(_M_MMAP_THRESHOLD, _NEVER)

@@ -1,0 +1,61 @@
+"""What a run asks of the machine, of machines that are made up."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sla_ablate.config.schema import TrainerConfig
+from sla_ablate.training.machine import device_type, keep_freed_memory
+
+
+class Allocator:
+    """The part of glibc's malloc/malloc.c that counts here: options -1 and -3 of mallopt."""
+
+    def __init__(self, largest: int | None) -> None:
+        self.largest = largest
+        self.mmap, self.trim, self.adapts = 128 << 10, 128 << 10, True
+
+    def mallopt(self, option: int, value: int) -> int:
+        if option == -3:
+            if self.largest is not None and value > self.largest:
+                return 0
+            self.mmap = value
+        else:
+            assert option == -1
+            self.trim = value
+        self.adapts = False
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("largest", "mmap", "trim", "adapts"),
+    [
+        (None, 2**31 - 1, 2**31 - 1, False),  # from 2.35 on
+        (32 << 20, 32 << 20, 2**31 - 1, False),  # HEAP_MAX_SIZE / 2 before
+        (512 << 10, 128 << 10, 128 << 10, True),  # that of 32 bits
+    ],
+)
+def test_memory_is_kept_as_far_as_glibc_allows_and_else_left_alone(monkeypatch, largest, mmap, trim, adapts):
+    allocator = Allocator(largest)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: allocator)
+    keep_freed_memory()
+    assert (allocator.mmap, allocator.trim, allocator.adapts) == (mmap, trim, adapts)
+
+
+def test_without_glibc_memory_is_left_alone(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
+    keep_freed_memory()
+
+
+def test_apples_accelerator_is_not_picked(monkeypatch):
+    """Lightning's own `auto` would; the device that is recorded is the one that the trainer gets."""
+    from lightning.pytorch.accelerators import MPSAccelerator
+
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_type(TrainerConfig(accelerator="auto")) == "cpu"
