@@ -72,6 +72,14 @@ SHOWN = 1 + len(_OTHERS)
 """Patterns, the baseline among them, that a figure has room for, side by side or in one pair of axes."""
 
 
+def forget_matplotlibrc() -> None:
+    """Start from Matplotlib's own defaults, so that a command draws the same for everyone.
+
+    A figure that is drawn from Python keeps what the user has set beside `_RC`.
+    """
+    mpl.rcdefaults()
+
+
 def styled(draw: _Drawing) -> _Drawing:
     """A function that draws, with this style."""
     return mpl.rc_context(_RC)(draw)

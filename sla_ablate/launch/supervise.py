@@ -13,6 +13,7 @@ from sla_ablate.files import claim
 from sla_ablate.launch import sweep_signals
 from sla_ablate.launch.devices import Device, borrow
 from sla_ablate.processes import outcome
+from sla_ablate.processes.environment import settled
 from sla_ablate.processes.memory import group_bytes
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import Call, LostError, Zygote
@@ -28,8 +29,6 @@ PRELOADED = (
     "safetensors.torch",
 )
 """What it imports only when it comes to need it."""
-# A run decides for itself; what a launcher or an earlier job left in the environment must not reach it.
-_FOREIGN = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 _LOG_TAIL = 30
 _POLL_SECONDS = 0.2
 # A run over its time is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
@@ -96,7 +95,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
 
 @cache
 def _zygote(threads: int) -> Zygote:
-    environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    environment = settled(os.environ)  # which is not the command's own in a process of Slurm's or Ray's
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     return Zygote(WORKER, PRELOADED, environment)
 
