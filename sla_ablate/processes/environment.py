@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 _FOREIGN = re.compile(
     r"""
-    LOCAL_RANK | NODE_RANK | RANK | WORLD_SIZE | MASTER_ADDR | MASTER_PORT  # a launcher's, of processes that are not ours
+    LOCAL_RANK | NODE_RANK | RANK | WORLD_SIZE | MASTER_ADDR | MASTER_PORT  # a launcher's, for others
     | (PL | LT)_\w+  # Lightning's: PL_TRAINER_FAST_DEV_RUN=1 would train for one step and call it done
     | NVIDIA_TF32_OVERRIDE | TORCH_ALLOW_TF32_CUBLAS_OVERRIDE | (ONEDNN | DNNL)_DEFAULT_FPMATH_MODE  # another precision
     | PYTHONWARNINGS  # of the libraries' warnings `error` would make failures

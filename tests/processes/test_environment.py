@@ -17,8 +17,8 @@ HONOURED = {
 }  # fmt: skip
 FOREIGN = {
     "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "PL_GLOBAL_SEED": "3", "PL_TRAINER_FAST_DEV_RUN": "1",
-    "LT_DEVICES": "4", "NVIDIA_TF32_OVERRIDE": "1", "PYTHONWARNINGS": "error", "WANDB_MODE": "", "WANDB_DISABLED": "true",
-    "WANDB_RUN_ID": "x", "WANDB_ENTITY": "", "MLFLOW_TRACKING_URI": "", "MLFLOW_RUN_ID": "x",
+    "LT_DEVICES": "4", "NVIDIA_TF32_OVERRIDE": "1", "PYTHONWARNINGS": "error", "WANDB_MODE": "",
+    "WANDB_DISABLED": "true", "WANDB_RUN_ID": "x", "WANDB_ENTITY": "", "MLFLOW_TRACKING_URI": "", "MLFLOW_RUN_ID": "x",
 }  # fmt: skip
 
 
