@@ -18,7 +18,7 @@ CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 def visible_devices(accelerator: str) -> list[str]:
     """The devices that runs may use, each once; none for `cpu`.
 
-    They are named by their UUIDs, however CUDA_VISIBLE_DEVICES spells them; as it does where nvidia-smi lists none such.
+    Their names are UUIDs, however CUDA_VISIBLE_DEVICES spells them; as it does where nvidia-smi lists none such.
     """
     if accelerator == "cpu":
         return []
@@ -44,7 +44,7 @@ class Gpu(NamedTuple):
 
 
 def _uuid(spelled: str) -> str:
-    """The UUID of the device that CUDA finds for a name: an index, or the beginning of a UUID; the name if it is unsure.
+    """The UUID of the device that CUDA finds for an index or the beginning of a UUID; what was spelled, where unsure.
 
     Of a GPU in MIG instances it takes the first. It numbers unlike models by their speed, which nvidia-smi does not.
     """
@@ -114,7 +114,20 @@ def processor_kind(accelerator: str = "auto") -> str:
     if visible_devices(accelerator):
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         return subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[0].strip()
-    return processor("model name") or platform.machine()
+    return processor_name()
+
+
+def processor_name() -> str:
+    """A short plain name of the kind of processor, such as "AMD EPYC 9655".
+
+    Where that tells no model, as in many virtual machines, with the numbers that do.
+    """
+    name = re.sub(r"\((R|TM)\)|\b(CPU|Processor|\d+-Core)\b|@.*", " ", processor("model name"))
+    name = " ".join(name.split()) or platform.machine()
+    if re.search(r"\d{3}", name):
+        return name
+    numbers = {"family": processor("cpu family"), "model": processor("model"), "part": processor("CPU part")}
+    return ", ".join([name, *(f"{field} {number}" for field, number in numbers.items() if number)])
 
 
 @cache
@@ -122,4 +135,4 @@ def processor(field: str) -> str:
     """A field of Linux's description of the processor, such as `flags`, its instruction sets; empty elsewhere."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == field), "")

@@ -70,7 +70,7 @@ def _all_or_none(names: Sequence[str], count: int, claims: ExitStack) -> dict[st
 
 
 def _lock(device: str) -> Path:
-    """The folder that stands for a device; one without a UUID is named as this machine, or Slurm's job on it, counts."""
+    """The folder that stands for a device; what has no UUID is a number of this machine, or of Slurm's job on it."""
     if not device.startswith(("GPU-", "MIG-")):
         device = "-".join([platform.node(), os.environ.get("SLURM_JOB_ID", "all"), device])
     return LOCKS / quote(device, safe="")

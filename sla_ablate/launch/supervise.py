@@ -17,6 +17,7 @@ from sla_ablate.processes.environment import settled
 from sla_ablate.processes.memory import group_bytes
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import Call, LostError, Zygote
+from sla_ablate.runs.provenance import begin, now
 from sla_ablate.runs.record import Record, read_config, read_summary, write_record
 
 WORKER = "sla_ablate.training.worker"
@@ -64,6 +65,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     for leftover in ("log_tail", "traceback"):
         record.pop(leftover, None)
     record |= {"state": "running", "attempt": record["attempt"] + 1, "error": None, "config": asdict(config)}
+    record.setdefault("sittings", []).append(begin(record.get("command")))
     write_record(folder, record)
     with (folder / "run.log").open("a+b") as log:
         start = log.seek(0, os.SEEK_END)
@@ -79,7 +81,9 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     if finished is None:
         _say(folder, "its folder was removed while it ran")
         return
+    finished["sittings"][-1]["ended"] = now()
     if finished["state"] == "done":
+        write_record(folder, finished)
         return
     traceback = outcome.traceback(lines)
     if not reason and (exit_code == INTERRUPTED or sweep_signals.received):

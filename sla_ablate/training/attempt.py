@@ -85,7 +85,8 @@ def _attempt(
     checkpoint, step = last_checkpoint(checkpoints)
     metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None, logger)
     if rank.number == 0:
-        record["environment"] = environment(config, device, trained_in)
+        earlier = record.get("environment", {}) if checkpoint is not None else {}
+        record["environment"] = environment(config, device, trained_in, earlier.get("processor"))
         write_record(folder, record)
         checkpoints.mkdir(exist_ok=True)
         remove_unfinished(folder)

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sla_ablate.config.schema import TrainerConfig
-from sla_ablate.training.machine import device_type, keep_freed_memory
+from sla_ablate.config.machine import processor_name
+from sla_ablate.config.schema import RunConfig, TrainerConfig
+from sla_ablate.training.machine import device_type, environment, keep_freed_memory
 
 
 class Allocator:
@@ -59,3 +60,18 @@ def test_apples_accelerator_is_not_picked(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_type(TrainerConfig(accelerator="auto")) == "cpu"
+
+
+def test_a_run_that_two_kinds_of_processors_trained_is_of_neither_kind(monkeypatch):
+    here = processor_name()
+    for earlier, told in ((None, here), (here, here), ("VAX", f"VAX + {here}"), (f"VAX + {here}", f"VAX + {here}")):
+        assert environment(RunConfig(), "cpu", "32-true", earlier)["processor"] == told
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    assert environment(RunConfig(), "cuda", "32-true", None)["processor"] == "NVIDIA H200"
+
+
+def test_the_versions_are_those_of_all_that_is_required():
+    versions = environment(RunConfig(), "cpu", "32-true", None)["versions"]
+    assert versions["torch"] == torch.__version__
+    assert versions.keys() >= {"sla-ablate", "lightning", "numpy", "tokenizers", "safetensors", "pyarrow", "hydra-core"}
+    assert not versions.keys() & {"wandb", "pytest"}
