@@ -46,7 +46,7 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
     config = read_config(folder)
     with ranks(config.trainer.devices, interruption, say) as rank:
         if rank.number == 0:
-            with opened(config, folder) as logger:
+            with opened(config, folder, say) as logger:
                 _attempt(folder, config, rank, logger, interruption, say)
         else:
             _attempt(folder, config, rank, None, interruption, _say_nothing)

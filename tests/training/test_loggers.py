@@ -157,14 +157,14 @@ def test_attempts_at_a_run_are_one_run_of_the_logger(logger, run, config, monkey
         shutil.copy(request.getfixturevalue("mlflow_store"), run.parent)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     path = run / "metrics.jsonl"
-    with opened(config, run) as log:  # the first attempt has no logger
+    with opened(config, run, print) as log:  # the first attempt has no logger
         assert log is None
         metrics_of_run = Metrics(path, log)
         metrics_of_run.append(step=2, loss=5.25)
 
     config.logger.name = logger
     state = metrics_of_run.state_dict()
-    with pytest.raises(SystemExit), opened(config, run) as log:
+    with pytest.raises(SystemExit), opened(config, run, print) as log:
         metrics_of_run = Metrics(path, log)
         metrics_of_run.load_state_dict(state)
         metrics_of_run.append(step=4, loss=4.1)
@@ -182,16 +182,13 @@ def test_attempts_at_a_run_are_one_run_of_the_logger(logger, run, config, monkey
     assert values.keys() == hyperparameters(config).keys()
 
     config.trainer.workers = 1  # does not change the result, so a later attempt may have it
-    with pytest.raises(ZeroDivisionError), opened(config, run) as log:
+    with pytest.raises(ZeroDivisionError), opened(config, run, print) as log:
         metrics_of_run = Metrics(path, log)
         metrics_of_run.load_state_dict(state)
         metrics_of_run.append(step=6, loss=3.7)
         metrics_of_run.append(step=8, loss=3.5, validation_loss=3.6)
         raise ZeroDivisionError
     points, _, ending = told(logger, run)
-    if logger == "mlflow":
-        assert points["loss"].count((6, 3.7)) == 2  # the only one that cannot forget
-        points["loss"].remove((6, 3.7))
     assert rounded(points) == rounded(metrics(run))
     assert points.keys() == {"loss", "validation_loss"}
     assert ending == ENDINGS[logger]["failed"]
@@ -204,17 +201,17 @@ def test_a_run_that_mlflow_no_longer_has_begins_anew(run, config, mlflow_store):
     shutil.copy(mlflow_store, run.parent)
     config.logger.name = "mlflow"
     config.logger.tracking_uri = f"sqlite:///{run.parent}/mlflow.db"
-    with opened(config, run) as log:
+    with opened(config, run, print) as log:
         Metrics(run / "metrics.jsonl", log).append(step=2, loss=5.0)
     MlflowClient(config.logger.tracking_uri).delete_run((run / "mlflow.id").read_text())
-    with opened(config, run) as log:
+    with opened(config, run, print) as log:
         Metrics(run / "metrics.jsonl", log).load_state_dict({"bytes": (run / "metrics.jsonl").stat().st_size})
     assert told("mlflow", run)[0] == {"loss": [(2, 5.0)]}
 
 
 def log_one_line(run):
     """In a process of its own."""
-    with opened(RunConfig(logger=LoggerConfig("mlflow"), sweep="sweep"), run) as log:
+    with opened(RunConfig(logger=LoggerConfig("mlflow"), sweep="sweep"), run, print) as log:
         log.log(1, loss=2.0)
 
 
