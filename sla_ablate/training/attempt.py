@@ -37,7 +37,8 @@ from sla_ablate.training.strategies import Ranks, strategy, whole
 def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]) -> None:
     """Train and evaluate the run of a folder, from its last checkpoint if it has one.
 
-    However often and wherever earlier attempts were ended, the result is that of a single one, bit for bit.
+    However often and wherever earlier attempts were ended, the result is that of a single one: bit for bit on one kind
+    of processor; on a GPU as far as its kernels repeat themselves, which not all promise (README).
 
     Raises:
         SystemExit: with `INTERRUPTED`, when a signal asked for it while the run trained; a checkpoint is saved.

@@ -69,7 +69,8 @@ class RunLogger:
         self._complete = False
         self._thread = threading.Thread(target=self._tell, daemon=True)
         self._thread.start()
-        self._tried.wait(_TO_OPEN)
+        if not self._tried.wait(_TO_OPEN):
+            say(f"{name} does not answer, which stops nothing (metrics.jsonl has all)")
 
     def log(self, step: int, **values: float | None) -> None:
         """Have it told the values of one line; those of earlier attempts come first."""
