@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from sla_ablate.commands._arguments import Parser
@@ -32,7 +33,7 @@ def run(arguments: list[str]) -> int:
             config = read_config(folder)
             check_logger(config.logger)
             status = {"done": "FINISHED", "failed": "FAILED"}.get(record["state"], "KILLED")
-            sent = send(folder, config, status, lambda line, run=folder.name: print(f"{run}  {line}"))
+            sent = send(folder, config, status, partial(print, f"{folder.name} "))
             if sent:
                 print(f"{folder.name}  {config.logger.name} has everything", flush=True)
             failed = failed or not sent

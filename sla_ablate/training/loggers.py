@@ -254,7 +254,7 @@ def _mlflow(config: RunConfig, folder: Path) -> _Open:
     logger = MLFlowLogger(
         config.logger.project,
         run_name=folder.name,
-        run_id=earlier and earlier.info.run_id,
+        run_id=earlier.info.run_id if earlier else None,
         tracking_uri=uri,
         tags={"sweep": config.sweep},
     )
