@@ -22,8 +22,17 @@ MAY_IMPORT = {
     "hf": {"model"},
     "analysis": {"items", "config", "patterns", "model", "data", "runs", "processes", "training"},
     "commands": {
-        "items", "config", "patterns", "model", "data", "runs", "launch", "training.calibration", "training.loggers",
-        "processes.environment", "analysis",
+        "items",
+        "config",
+        "patterns",
+        "model",
+        "data",
+        "runs",
+        "launch",
+        "training.calibration",
+        "training.loggers",
+        "processes.environment",
+        "analysis",
     },
 }
 FIGURES = {"analysis.figures"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable
@@ -22,6 +23,11 @@ HEATMAP = "Blues"
 ORDER = "viridis"
 """A colour map for points that are told apart by an ordered number; as readable as `HEATMAP`, on white too."""
 FORMATS = ("svg", "pdf", "png")
+
+if os.environ.get("MATPLOTLIBRC") == os.devnull:
+    # In a command no file of settings counts (processes/environment.py), not even one in the working folder, which
+    # Matplotlib lets precede. A figure that is drawn from Python keeps what the user has set beside `_RC`.
+    mpl.rcdefaults()
 
 _RC: dict[Any, Any] = {
     "axes.labelsize": 8,
@@ -70,14 +76,6 @@ _OTHERS = (
 _REST = Look("#777777", "v")
 SHOWN = 1 + len(_OTHERS)
 """Patterns, the baseline among them, that a figure has room for, side by side or in one pair of axes."""
-
-
-def forget_matplotlibrc() -> None:
-    """Start from Matplotlib's own defaults, so that a command draws the same for everyone.
-
-    A figure that is drawn from Python keeps what the user has set beside `_RC`.
-    """
-    mpl.rcdefaults()
 
 
 def styled(draw: _Drawing) -> _Drawing:

@@ -13,7 +13,6 @@ USAGE = "NAME SWEEP [--out DIR] [--run RUN]"
 def run(arguments: list[str]) -> int:
     """Carry out the command; returns the exit code."""
     from analysis.figures import FIGURES, OF_RUNS, write_figures
-    from analysis.figures.style import forget_matplotlibrc
 
     questions = [f"  {name:<18}{str(draw.__doc__).splitlines()[0]}" for name, draw in FIGURES.items()]
     parser = Parser(
@@ -24,7 +23,6 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/figures)")
     parser.add_argument("--run", help=f"id or folder of the one run to show, of {', '.join(OF_RUNS)}")
     options = parser.parse_args(arguments)
-    forget_matplotlibrc()
     for path in write_figures(options.name, options.sweep, options.out, options.run):
         print(path, flush=True)
     return 0

@@ -15,9 +15,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/report)")
     options = parser.parse_args(arguments)
-    from analysis.figures.style import forget_matplotlibrc
     from analysis.report import write_report
 
-    forget_matplotlibrc()
     print(write_report(options.sweep, options.out), end="")
     return 0

@@ -23,7 +23,7 @@ _FOREIGN = re.compile(
 )
 _OURS = {
     "MPLBACKEND": "Agg",  # a notebook's cannot be imported elsewhere
-    "MATPLOTLIBRC": os.devnull,  # which a file in the working folder still precedes: analysis/figures/style.py
+    "MATPLOTLIBRC": os.devnull,  # analysis/figures/style.py
 }
 
 

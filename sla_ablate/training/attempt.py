@@ -18,6 +18,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
 from sla_ablate.patterns.costs import costs
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
+from sla_ablate.runs.provenance import begin
 from sla_ablate.runs.record import CHECKPOINT, read_config, read_summary, write_record
 from sla_ablate.runs.trained import save_model
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_checkpoint
@@ -87,7 +88,11 @@ def _attempt(
     metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None, logger)
     if rank.number == 0:
         earlier = record.get("environment", {}) if checkpoint is not None else {}
-        record["environment"] = environment(config, device, trained_in, earlier.get("processor"))
+        code = record["sittings"][-1] if "sittings" in record else begin(None)
+        record["environment"] = {
+            **environment(config, device, trained_in, earlier.get("processor")),
+            **{name: value for name, value in code.items() if name.startswith("git_")},
+        }
         write_record(folder, record)
         checkpoints.mkdir(exist_ok=True)
         remove_unfinished(folder)

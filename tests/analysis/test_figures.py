@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -398,15 +399,14 @@ def test_settings_have_a_file_each(tmp_path, record, monkeypatch):
 
 
 def test_a_command_draws_the_same_whatever_a_user_has_set(analyzed, tmp_path, data):
-    def drawn():
-        with pytest.raises(SystemExit, match="0"):
-            main(["figure", "training", str(analyzed), "--out", str(tmp_path)])
+    def drawn(**environment):
+        command = [sys.executable, "-m", "sla_ablate", "figure", "training", str(analyzed), "--out", str(tmp_path)]
+        subprocess.run(command, cwd=tmp_path, env=os.environ | environment, check=True)
         return (tmp_path / "training.svg").read_bytes()
 
-    with mpl.rc_context():
-        expected = drawn()
-        mpl.rcParams.update({"axes.grid": True, "savefig.bbox": "tight", "text.usetex": True, "font.family": "serif"})
-        assert drawn() == expected
+    expected = drawn()
+    (tmp_path / "matplotlibrc").write_text("axes.grid: True\nsavefig.bbox: tight\ntext.usetex: True\n")
+    assert drawn(MPLBACKEND="nonsense") == expected
     with mpl.rc_context({"axes.facecolor": "#123456"}):  # from Python it is the user's
         assert to_hex(FIGURES["training"](data).axes[0].get_facecolor()) == "#123456"
 
