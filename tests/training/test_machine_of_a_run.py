@@ -5,12 +5,21 @@ from __future__ import annotations
 import ctypes
 from types import SimpleNamespace
 
+import lightning
 import pytest
 import torch
+from lightning.pytorch.accelerators import MPSAccelerator
 
 from sla_ablate.config.machine import processor_name
-from sla_ablate.config.schema import RunConfig, TrainerConfig
-from sla_ablate.training.machine import device_type, environment, keep_freed_memory
+from sla_ablate.config.schema import ModelConfig, OptimConfig, RunConfig
+from sla_ablate.data.config import DataConfig
+from sla_ablate.data.shards import prepare
+from sla_ablate.processes.signals import Interruption
+from sla_ablate.runs import ledger
+from sla_ablate.runs.identity import identify, run_folder
+from sla_ablate.runs.record import read_record
+from sla_ablate.training.attempt import attempt
+from sla_ablate.training.machine import environment, keep_freed_memory
 
 
 class Allocator:
@@ -52,14 +61,26 @@ def test_without_glibc_memory_is_left_alone(monkeypatch):
     keep_freed_memory()
 
 
-def test_apples_accelerator_is_not_picked(monkeypatch):
+def test_apples_accelerator_is_not_picked(monkeypatch, tmp_path, small_corpus):
     """Lightning's own `auto` would; the device that is recorded is the one that the trainer gets."""
-    from lightning.pytorch.accelerators import MPSAccelerator
-
     monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_type(TrainerConfig(accelerator="auto")) == "cpu"
+    config = RunConfig(model=ModelConfig(2, 2, 16, 16), optim=OptimConfig(steps=2, warmup_steps=0))
+    config.data = DataConfig(str(small_corpus), tokenizer="bytes", cache=str(small_corpus.parent / "cache"))
+    config.output, config.trainer.precision = str(tmp_path), "fp32"
+    digest = prepare(config.data).digest
+    ledger.enter(config, digest)
+    folder = run_folder(config, identify(config, digest))
+    given = {}
+
+    def trainer(**options):
+        given.update(options)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(lightning, "Trainer", trainer)
+    with pytest.raises(ZeroDivisionError):
+        attempt(folder, Interruption(), print)
+    assert given["accelerator"] == read_record(folder)["environment"]["device"] == "cpu"
 
 
 def test_a_run_that_two_kinds_of_processors_trained_is_of_neither_kind(monkeypatch):
