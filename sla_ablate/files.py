@@ -83,7 +83,7 @@ def claim(folder: Path, patience: float = 1) -> Iterator[int | None]:
     one that only looks (`is_held`) holds it for an instant.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         deadline = time.monotonic() + patience
         while not (held := _lock(descriptor)) and time.monotonic() < deadline:
@@ -96,7 +96,7 @@ def claim(folder: Path, patience: float = 1) -> Iterator[int | None]:
 def is_held(folder: Path) -> bool:
     """Tell whether a living process holds a folder."""
     try:
-        descriptor = os.open(folder / ".lock", os.O_RDWR)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:

@@ -21,7 +21,19 @@ MAY_IMPORT = {
     "items": {"config", "patterns", "runs", "launch"},
     "hf": {"model"},
     "analysis": {"items", "config", "patterns", "model", "data", "runs", "processes", "training"},
-    "commands": {"items", "config", "patterns", "model", "data", "runs", "launch", "training.calibration", "analysis"},
+    "commands": {
+        "items",
+        "config",
+        "patterns",
+        "model",
+        "data",
+        "runs",
+        "launch",
+        "training.calibration",
+        "training.loggers",
+        "processes.environment",
+        "analysis",
+    },
 }
 FIGURES = {"analysis.figures"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable
@@ -22,6 +23,11 @@ HEATMAP = "Blues"
 ORDER = "viridis"
 """A colour map for points that are told apart by an ordered number; as readable as `HEATMAP`, on white too."""
 FORMATS = ("svg", "pdf", "png")
+
+if os.environ.get("MATPLOTLIBRC") == os.devnull:
+    # In a command no file of settings counts (processes/environment.py), not even one in the working folder, which
+    # Matplotlib lets precede. A figure that is drawn from Python keeps what the user has set beside `_RC`.
+    mpl.rcdefaults()
 
 _RC: dict[Any, Any] = {
     "axes.labelsize": 8,

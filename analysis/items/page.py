@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -147,10 +148,15 @@ def _runs(table: ItemTable) -> str:
         "Processors": ", ".join(sorted({processor_of(line) for line in table.lines})),
         "Precision": table.precision,
         "Versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
-        "Commits": ", ".join(sorted({str(line["environment"].get("git_commit"))[:12] for line in table.lines})),
+        "Commits": ", ".join(sorted({_commit(line["environment"]) for line in table.lines})),
         "Computing": f"{sum(line['cost']['seconds'] for line in table.lines) / 3600:.1f} hours of training",
     }
     return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items()) + "</dl>"
+
+
+def _commit(environment: Mapping[str, Any]) -> str:
+    changes = environment.get("git_changes")
+    return f"{str(environment.get('git_commit'))[:12]}{f' with changes {changes}' if changes else ''}"
 
 
 def _again(table: ItemTable) -> str:

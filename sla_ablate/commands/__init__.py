@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sla_ablate.errors import InputError, unknown
+from sla_ablate.processes.environment import settled
 
 _WIDTH = 40
 _HEADER = """\
@@ -46,6 +47,10 @@ Completion: eval "$(sla-ablate --shell-completion install=bash)" (or zsh, fish)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `sla-ablate`; exits with 0, 1 (a run failed), 2 (bad input) or 130 (interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    variables = settled(os.environ)
+    for name in os.environ.keys() - variables:
+        del os.environ[name]
+    os.environ.update(variables)
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()

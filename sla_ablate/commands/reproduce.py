@@ -46,6 +46,7 @@ def run(arguments: list[str]) -> int:
     if options.verify is not None and options.verify < 1:
         raise InputError(f"--verify {options.verify} is not possible; choose 1 or more")
     from sla_ablate.items import store
+    from sla_ablate.runs.provenance import command_line
 
     results = store.Results.at(options.results)
     if options.list or options.site:
@@ -60,10 +61,10 @@ def run(arguments: list[str]) -> int:
         return 0
     if not options.item:
         raise InputError(f"reproduce needs an item; choose from {', '.join(store.all_items())}, or --list")
-    return _reproduce(options, results)
+    return _reproduce(options, results, command_line("reproduce", arguments))
 
 
-def _reproduce(options: argparse.Namespace, results: Results) -> int:
+def _reproduce(options: argparse.Namespace, results: Results, command: str) -> int:
     from sla_ablate.items import store
     from sla_ablate.items.estimate import estimate
     from sla_ablate.items.work import batches, work_of
@@ -92,7 +93,7 @@ def _reproduce(options: argparse.Namespace, results: Results) -> int:
         if needed.seconds > _LONG and not options.yes and not _agreed():
             return 0
         for batch in batches(todo, at_a_time):
-            code = max(code, carry_out_all(batch, work.hydra))
+            code = max(code, carry_out_all(batch, work.hydra, command))
             _measure(batch)
             _collect(work)
             if code == 130:

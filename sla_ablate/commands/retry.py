@@ -18,6 +18,7 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     from sla_ablate.launch.launch import carry_out_all
     from sla_ablate.launch.plan import stored_plan
+    from sla_ablate.runs.provenance import command_line
 
     plan = stored_plan(options.sweep, options.overrides, options.config_dir)
-    return carry_out_all(plan.runs, plan.hydra)
+    return carry_out_all(plan.runs, plan.hydra, command_line("retry", arguments))

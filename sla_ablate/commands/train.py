@@ -27,8 +27,10 @@ def run(arguments: list[str]) -> int:
     reject_flags(flags, "-m, --multirun, --list, --shard I/N, --config-dir DIR, --help")
     index, count = _shard(options.shard)
     from sla_ablate.launch.plan import plan as make_plan
+    from sla_ablate.runs.provenance import command_line
 
     plan = make_plan(options.overrides, options.multirun, options.config_dir)
+    command = command_line("train", arguments)
     if plan.space is not None:
         if options.list or count > 1:
             raise InputError(
@@ -36,7 +38,7 @@ def run(arguments: list[str]) -> int:
             )
         from sla_ablate.launch.tune import tune
 
-        return tune(plan.space, plan.hydra, options.config_dir)
+        return tune(plan.space, plan.hydra, options.config_dir, command)
     runs = plan.runs[index - 1 :: count]
     if options.list:
         from sla_ablate.runs import ledger, status
@@ -47,7 +49,7 @@ def run(arguments: list[str]) -> int:
 
     if plan.asked != len(plan.runs):
         print(f"{plan.asked} asked for, ", end="")
-    return carry_out_all(runs, plan.hydra)
+    return carry_out_all(runs, plan.hydra, command)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -10,35 +10,70 @@ from functools import cache
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 def visible_devices(accelerator: str) -> list[str]:
-    """The devices that runs may use, named as CUDA_VISIBLE_DEVICES names them; none for `cpu`."""
+    """The devices that runs may use, each once; none for `cpu`.
+
+    Their names are UUIDs, however CUDA_VISIBLE_DEVICES spells them; as it does where nvidia-smi lists none such.
+    """
     if accelerator == "cpu":
         return []
     named = os.environ.get(CUDA_VISIBLE_DEVICES)
     if named is None:
-        return _installed()
-    return list(takewhile(lambda name: name not in ("", "-1"), map(str.strip, named.split(","))))
+        return [uuid for gpu in _installed() for uuid in gpu.devices]
+    spelled = takewhile(lambda name: name not in ("", "-1"), map(str.strip, named.split(",")))
+    return list(dict.fromkeys(map(_uuid, spelled)))
+
+
+class Gpu(NamedTuple):
+    """A GPU as `nvidia-smi -L` lists it."""
+
+    model: str
+    uuid: str
+    instances: list[str]
+    """UUIDs of the MIG instances that it is cut into."""
+
+    @property
+    def devices(self) -> list[str]:
+        """The UUIDs of what runs can use of it."""
+        return self.instances or [self.uuid]
+
+
+def _uuid(spelled: str) -> str:
+    """The UUID of the device that CUDA finds for an index or the beginning of a UUID; what was spelled, where unsure.
+
+    Of a GPU in MIG instances it takes the first. It numbers unlike models by their speed, which nvidia-smi does not.
+    """
+    gpus = _installed()
+    if spelled.isdigit():
+        alike = len({gpu.model for gpu in gpus}) == 1 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+        found = [gpu.devices[0] for gpu in gpus[int(spelled) :][:1]] if alike else []
+    else:
+        found = [gpu.devices[0] for gpu in gpus if gpu.uuid.startswith(spelled)]
+        found += [uuid for gpu in gpus for uuid in gpu.instances if uuid.startswith(spelled)]
+    return found[0] if len(found) == 1 else spelled
 
 
 @cache
-def _installed() -> list[str]:
-    """The machine's devices by UUID; a GPU that is cut into MIG instances is those instances."""
+def _installed() -> list[Gpu]:
+    """The machine's GPUs that torch can use."""
     if version("torch").endswith("+cpu"):
         return []
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
     except FileNotFoundError:
         return []
-    names: list[str] = []
-    for name in re.findall(r"UUID: ([^)]+)\)", listing):
-        if name.startswith("MIG") and names and names[-1].startswith("GPU"):
-            names.pop()
-        names.append(name)
-    return names
+    gpus: list[Gpu] = []
+    for line in listing.splitlines():
+        if found := re.match(r"GPU \d+: (.*) \(UUID: ([^)]+)\)", line):
+            gpus.append(Gpu(found[1], found[2], []))
+        elif found := re.match(r"\s+MIG .*\(UUID: ([^)]+)\)", line):
+            gpus[-1].instances.append(found[1])
+    return gpus
 
 
 def parallel_runs(threads: int, devices: int, accelerator: str) -> int:
@@ -79,7 +114,20 @@ def processor_kind(accelerator: str = "auto") -> str:
     if visible_devices(accelerator):
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         return subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[0].strip()
-    return processor("model name") or platform.machine()
+    return processor_name()
+
+
+def processor_name() -> str:
+    """A short plain name of the kind of processor, such as "AMD EPYC 9655".
+
+    Where that tells no model, as in many virtual machines, with the numbers that do.
+    """
+    name = re.sub(r"\((R|TM)\)|\b(CPU|Processor|\d+-Core)\b|@.*", " ", processor("model name"))
+    name = " ".join(name.split()) or platform.machine()
+    if re.search(r"\d{3}", name):
+        return name
+    numbers = {"family": processor("cpu family"), "model": processor("model"), "part": processor("CPU part")}
+    return ", ".join([name, *(f"{field} {number}" for field, number in numbers.items() if number)])
 
 
 @cache
@@ -87,4 +135,4 @@ def processor(field: str) -> str:
     """A field of Linux's description of the processor, such as `flags`, its instruction sets; empty elsewhere."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == field), "")

@@ -92,8 +92,8 @@ def record_of(line: Line) -> dict[str, Any]:
 
 
 def processor_of(line: Line) -> str:
-    """The kind of processor that a run was carried out on."""
-    return str(line["environment"]["gpu"] or line["environment"]["cpu"])
+    """The kind of processor that a run was carried out on; of several, all of them."""
+    return str(line["environment"]["processor"])
 
 
 def read_lines(path: Path) -> list[Line]:

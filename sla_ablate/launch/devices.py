@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 from sla_ablate.config.machine import CUDA_VISIBLE_DEVICES, visible_devices
 from sla_ablate.files import claim
 
-LOCKS = Path(tempfile.gettempdir()) / "-".join(["sla-ablate", str(os.getuid()), os.environ.get("SLURM_JOB_ID", "all")])
-"""Locks of this machine and user: a device is held as a run folder is, so that nothing outlives a killed process.
+LOCKS = Path("~/.cache/sla-ablate/devices").expanduser()
+"""Locks of this user: a device is held as a run folder is, so that nothing outlives a killed process.
 
-Jobs of Slurm on one machine each number their own devices from 0.
+In the home folder, where nobody else can put a link, and the same for every session, job and login of the user; that it
+may be shared with other machines is no matter, for a UUID is one device's alone.
 """
 
 
@@ -40,12 +42,35 @@ def borrow(accelerator: str, count: int, give_up: Callable[[], bool]) -> Iterato
     if len(names) < 2:
         yield Device()
         return
+    LOCKS.mkdir(0o700, parents=True, exist_ok=True)
+    wanted = min(count, len(names))  # a run that asks for more than there are is told so
     while not give_up():
         with ExitStack() as claims:
-            free = ((name, claims.enter_context(claim(LOCKS / name, patience=0))) for name in names)
-            held = dict(islice(((name, lock) for name, lock in free if lock is not None), count))
-            if len(held) == min(count, len(names)):  # a run that asks for more than there are is told so
+            if held := _all_or_none(names, wanted, claims):
                 yield Device({CUDA_VISIBLE_DEVICES: ",".join(held)}, list(held.values()))
                 return
         time.sleep(0.2)
     yield None
+
+
+def _all_or_none(names: Sequence[str], count: int, claims: ExitStack) -> dict[str, int]:
+    """Claim so many of these devices: their locks, to be let go by `claims`; none if fewer are free.
+
+    One process tries at a time: of two that want two each and get one, both would let go and try again, for ever.
+    """
+    with claim(LOCKS) as turn, ExitStack() as tried:
+        if turn is None:
+            return {}
+        free = ((name, tried.enter_context(claim(_lock(name), patience=0))) for name in names)
+        held = dict(islice(((name, lock) for name, lock in free if lock is not None), count))
+        if len(held) < count:
+            return {}
+        claims.enter_context(tried.pop_all())
+        return held
+
+
+def _lock(device: str) -> Path:
+    """The folder that stands for a device; what has no UUID is a number of this machine, or of Slurm's job on it."""
+    if not device.startswith(("GPU-", "MIG-")):
+        device = "-".join([platform.node(), os.environ.get("SLURM_JOB_ID", "all"), device])
+    return LOCKS / quote(device, safe="")

@@ -26,8 +26,8 @@ from sla_ablate.runs import ledger
 from sla_ablate.runs.record import read_summary
 
 
-def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
-    """Carry out the runs that are not done, through the launcher that `hydra` names.
+def carry_out_all(runs: Sequence[Run], hydra: DictConfig, command: str | None = None) -> int:
+    """Carry out the runs that are not done, through the launcher that `hydra` names; `command` is for their records.
 
     Returns:
         The exit code: 0 if every run is done or in another process's hands, 1 if not, 130 after a signal to stop.
@@ -40,7 +40,7 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     size = check_disk(todo, parallel(hydra.hydra.launcher, len(todo)))
     print(f"{len(runs)} run(s), {before.count('done')} already done{size}", flush=True)
     for run in runs:
-        ledger.enter(run.config, run.data_digest)
+        ledger.enter(run.config, run.data_digest, command)
     sweep_signals.listen()
     failure = None
     try:

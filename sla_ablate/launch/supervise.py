@@ -13,9 +13,11 @@ from sla_ablate.files import claim
 from sla_ablate.launch import sweep_signals
 from sla_ablate.launch.devices import Device, borrow
 from sla_ablate.processes import outcome
+from sla_ablate.processes.environment import settled
 from sla_ablate.processes.memory import group_bytes
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import Call, LostError, Zygote
+from sla_ablate.runs.provenance import begin, now
 from sla_ablate.runs.record import Record, read_config, read_summary, write_record
 
 WORKER = "sla_ablate.training.worker"
@@ -28,8 +30,6 @@ PRELOADED = (
     "safetensors.torch",
 )
 """What it imports only when it comes to need it."""
-# A run decides for itself; what a launcher or an earlier job left in the environment must not reach it.
-_FOREIGN = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 _LOG_TAIL = 30
 _POLL_SECONDS = 0.2
 # A run over its time is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
@@ -65,6 +65,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     for leftover in ("log_tail", "traceback"):
         record.pop(leftover, None)
     record |= {"state": "running", "attempt": record["attempt"] + 1, "error": None, "config": asdict(config)}
+    record.setdefault("sittings", []).append(begin(record.get("command")))
     write_record(folder, record)
     with (folder / "run.log").open("a+b") as log:
         start = log.seek(0, os.SEEK_END)
@@ -80,7 +81,9 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     if finished is None:
         _say(folder, "its folder was removed while it ran")
         return
+    finished["sittings"][-1]["ended"] = now()
     if finished["state"] == "done":
+        write_record(folder, finished)
         return
     traceback = outcome.traceback(lines)
     if not reason and (exit_code == INTERRUPTED or sweep_signals.received):
@@ -96,7 +99,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
 
 @cache
 def _zygote(threads: int) -> Zygote:
-    environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    environment = settled(os.environ)  # which is not the command's own in a process of Slurm's or Ray's
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     return Zygote(WORKER, PRELOADED, environment)
 

@@ -23,7 +23,7 @@ from sla_ablate.launch.plan import Run, check_cell
 from sla_ablate.runs.record import read_record
 
 
-def tune(space: SearchSpace, hydra: DictConfig, config_dir: Path | None = None) -> int:
+def tune(space: SearchSpace, hydra: DictConfig, config_dir: Path | None = None, command: str | None = None) -> int:
     """Look for the lowest validation loss, in nats per token, as `hydra.sweeper` says.
 
     Returns:
@@ -46,7 +46,7 @@ def tune(space: SearchSpace, hydra: DictConfig, config_dir: Path | None = None) 
                 print(f"trial {trial.number}: {error}", flush=True)
         proposed = {run.folder: run for trial in trials if (run := runs.get(trial.number))}
         if proposed:
-            codes.add(carry_out_all(list(proposed.values()), hydra))
+            codes.add(carry_out_all(list(proposed.values()), hydra, command))
         if 130 in codes:
             break
         if held := [run.folder for run in proposed.values() if is_held(run.folder)]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sla_ablate.config.schema import RunConfig
+from sla_ablate.data.corpora import corpus_name
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim, is_held
 from sla_ablate.runs.identity import SCHEMA, Identity, identify, run_folder
@@ -45,8 +46,13 @@ class Cell:
         return (self.steps - self.step) * self.tokens_per_step / self.tokens_per_second
 
 
-def enter(config: RunConfig, data_digest: str) -> None:
+def enter(config: RunConfig, data_digest: str, command: str | None = None) -> None:
     """Enter a run as waiting, or have one that is not done carried out with this configuration from now on.
+
+    Args:
+        config: the run's.
+        data_digest: `TokenShards.digest` of its data.
+        command: the command line that asks for it, without secrets.
 
     Raises:
         InputError: its folder holds a run of another configuration, which is left as it is.
@@ -60,8 +66,8 @@ def enter(config: RunConfig, data_digest: str) -> None:
         if lock is None or (record is not None and record["state"] == "done"):
             return
         write_config(folder, config)
-        if record is None:
-            write_record(folder, _new_record(config, identity))
+        record = record or _new_record(config, identity, data_digest)
+        write_record(folder, record | {"command": command})
 
 
 def check_folder(folder: Path, record: Record, identity: Identity, data_digest: str) -> None:
@@ -79,7 +85,7 @@ def check_folder(folder: Path, record: Record, identity: Identity, data_digest: 
         )
 
 
-def _new_record(config: RunConfig, identity: Identity) -> Record:
+def _new_record(config: RunConfig, identity: Identity, data_digest: str) -> Record:
     pattern = config.skip_pattern()
     return {
         "schema": SCHEMA,
@@ -88,6 +94,7 @@ def _new_record(config: RunConfig, identity: Identity) -> Record:
         "attempt": 0,
         "error": None,
         "seed": config.seed,
+        "data": {"name": corpus_name(config.data), "digest": data_digest},
         "pattern": {
             "name": config.pattern.name,
             "label": config.pattern_label(),

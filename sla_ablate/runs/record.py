@@ -1,7 +1,8 @@
 """The files of a run folder that tell what the run is, how far it is and what came of it.
 
 `runs/<sweep>/<run id>/` holds `config.yaml`, `record.json`, `results.json`, `metrics.jsonl`, `run.log` and
-`checkpoints/`. The state in a record is `waiting`, `running`, `done`, `failed` or `interrupted`.
+`checkpoints/`. The state in a record is `waiting`, `running`, `done`, `failed` or `interrupted`; its `sittings`
+(`runs/provenance.py`) are the attempts that there were.
 """
 
 from __future__ import annotations

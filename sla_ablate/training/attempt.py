@@ -18,6 +18,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
 from sla_ablate.patterns.costs import costs
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
+from sla_ablate.runs.provenance import begin
 from sla_ablate.runs.record import CHECKPOINT, read_config, read_summary, write_record
 from sla_ablate.runs.trained import save_model
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_checkpoint
@@ -37,7 +38,8 @@ from sla_ablate.training.strategies import Ranks, strategy, whole
 def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]) -> None:
     """Train and evaluate the run of a folder, from its last checkpoint if it has one.
 
-    However often and wherever earlier attempts were ended, the result is that of a single one, bit for bit.
+    However often and wherever earlier attempts were ended, the result is that of a single one: bit for bit on one kind
+    of processor; on a GPU as far as its kernels repeat themselves, which not all promise (README).
 
     Raises:
         SystemExit: with `INTERRUPTED`, when a signal asked for it while the run trained; a checkpoint is saved.
@@ -46,7 +48,7 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
     config = read_config(folder)
     with ranks(config.trainer.devices, interruption, say) as rank:
         if rank.number == 0:
-            with opened(config, folder) as logger:
+            with opened(config, folder, say) as logger:
                 _attempt(folder, config, rank, logger, interruption, say)
         else:
             _attempt(folder, config, rank, None, interruption, _say_nothing)
@@ -85,7 +87,12 @@ def _attempt(
     checkpoint, step = last_checkpoint(checkpoints)
     metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None, logger)
     if rank.number == 0:
-        record["environment"] = environment(config, device, trained_in)
+        earlier = record.get("environment", {}) if checkpoint is not None else {}
+        code = record["sittings"][-1] if "sittings" in record else begin(None)
+        record["environment"] = {
+            **environment(config, device, trained_in, earlier.get("processor")),
+            **{name: value for name, value in code.items() if name.startswith("git_")},
+        }
         write_record(folder, record)
         checkpoints.mkdir(exist_ok=True)
         remove_unfinished(folder)
@@ -103,7 +110,7 @@ def _attempt(
     sums = ClassSums(shards, TokenCounts.of(shards, scored), config.model.block_size)
     validation = Validation(metrics, say, shards, t.validate_every, scored, save_best)
     trainer = L.Trainer(
-        accelerator=t.accelerator,
+        accelerator=device,  # not `auto`, for which Lightning may find a kind that is not supported, such as Apple's
         devices=t.devices,
         strategy=strategy(t),
         precision=trained_in,

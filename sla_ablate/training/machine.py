@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
-import subprocess
-from importlib.metadata import version
-from pathlib import Path
+import re
+from importlib.metadata import requires, version
 from typing import Any, Literal
 
 import torch
 
-from sla_ablate.config.machine import processor
+from sla_ablate.config.machine import processor, processor_name
 from sla_ablate.config.schema import RunConfig, TrainerConfig
 from sla_ablate.errors import InputError
 
@@ -21,6 +21,8 @@ LIGHTNING_PRECISIONS: dict[str, Precision] = {"bf16": "bf16-mixed", "fp32": "32-
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _NEVER = 2**31 - 1
+_MMAP_THRESHOLDS = (_NEVER, 32 << 20)
+"""The largest that are accepted, by glibc from 2.35 on and by earlier ones (on 64 bits); mallopt answers 0 if not."""
 
 
 def device_type(config: TrainerConfig) -> str:
@@ -38,40 +40,49 @@ def device_type(config: TrainerConfig) -> str:
     return "cuda"
 
 
-def environment(config: RunConfig, device: str, trained_in: str) -> dict[str, Any]:
-    """What a record tells of the machine and of the versions that a run is carried out with."""
-    names = ("sla-ablate", "torch", "lightning", "numpy", "tokenizers")
+def environment(config: RunConfig, device: str, trained_in: str, earlier: str | None) -> dict[str, Any]:
+    """What a record tells of the machine and of the versions that a run is carried out with.
+
+    Args:
+        config: the run's.
+        device: its type.
+        trained_in: Lightning's name of the precision.
+        earlier: the `processor` of the attempts that this one goes on from; others are told too.
+    """
+    gpu = torch.cuda.get_device_name() if device == "cuda" else None
     return {
+        "host": platform.platform(),
+        "cores": os.cpu_count(),
+        "processor": " + ".join(dict.fromkeys([*(earlier.split(" + ") if earlier else []), gpu or processor_name()])),
         "device": device,
         "devices": config.trainer.devices,
         "strategy": config.trainer.strategy if config.trainer.devices > 1 else None,
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "gpu": gpu,
         "cpu": processor("model name") or platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": config.trainer.threads,
         "precision": trained_in,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
-        "git_commit": _git_commit(),
+        "versions": _versions(device),
     }
 
 
-def _git_commit() -> str | None:
-    """The commit of the checkout that the package is run from; None where it is installed."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True)
-    return head.stdout.strip() or None
+def _versions(device: str) -> dict[str, str]:
+    """The versions of this package and of all that it requires, and of what CUDA brings where it is in use."""
+    required = [re.match(r"[\w.-]+", line) for line in requires("sla-ablate") or () if "extra ==" not in line]
+    names = ["sla-ablate", *(found[0] for found in required if found)]
+    cuda = {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())} if device == "cuda" else {}
+    return {name: version(name) for name in names} | cuda
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory in the process, where the C library is glibc; elsewhere, do nothing.
+    """Keep freed memory in the process, where the C library is a glibc that can; elsewhere, do nothing.
 
     By default glibc gives large blocks back to the system, which then has to fault in and clear the same
-    memory in every training step: 3 to 7 % of its time on a CPU (`benchmarks/README.md`).
+    memory in every training step: 3 to 7 % of its time on a CPU (`benchmarks/README.md`). It is the threshold above
+    which a block comes from the system that matters; raising the other alone would only end glibc's own adaptation of
+    both, which is slower than doing nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt is not None and any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _MMAP_THRESHOLDS):
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
-        mallopt(_M_MMAP_THRESHOLD, _NEVER)

@@ -2,15 +2,18 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from PIL import Image
 
@@ -393,6 +396,19 @@ def test_settings_have_a_file_each(tmp_path, record, monkeypatch):
             write_record(tmp_path / one["run_id"], one)
     names = [path.name for path in write_figures("differences", tmp_path)]
     assert names == ["differences-s1.svg", "differences-s2.svg"]
+
+
+def test_a_command_draws_the_same_whatever_a_user_has_set(analyzed, tmp_path, data):
+    def drawn(**environment):
+        command = [sys.executable, "-m", "sla_ablate", "figure", "training", str(analyzed), "--out", str(tmp_path)]
+        subprocess.run(command, cwd=tmp_path, env=os.environ | environment, check=True)
+        return (tmp_path / "training.svg").read_bytes()
+
+    expected = drawn()
+    (tmp_path / "matplotlibrc").write_text("axes.grid: True\nsavefig.bbox: tight\ntext.usetex: True\n")
+    assert drawn(MPLBACKEND="nonsense") == expected
+    with mpl.rc_context({"axes.facecolor": "#123456"}):  # from Python it is the user's
+        assert to_hex(FIGURES["training"](data).axes[0].get_facecolor()) == "#123456"
 
 
 def test_neither_pyplot_nor_torch_is_imported():

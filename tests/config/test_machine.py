@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sla_ablate.config import machine
-from sla_ablate.config.machine import natural_precision
+from sla_ablate.config.machine import natural_precision, processor_name
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,22 @@ def test_auto_is_what_the_devices_multiply_natively(
     monkeypatch.setattr(machine, "_compute_capabilities", lambda: capabilities)
     monkeypatch.setattr(machine, "processor", lambda field: " ".join(flags))
     assert natural_precision(accelerator, on_other_machines) == precision
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"model name": "AMD EPYC 9655 96-Core Processor", "model": "2"}, "AMD EPYC 9655"),
+        ({"model name": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"}, "Intel Xeon Platinum 8481C"),
+        (
+            {"model name": "Intel(R) Xeon(R) CPU @ 2.20GHz", "cpu family": "6", "model": "79"},
+            "Intel Xeon, family 6, model 79",
+        ),
+        ({"CPU part": "0xd40"}, "aarch64, part 0xd40"),
+        ({}, "aarch64"),
+    ],
+)
+def test_a_processor_has_a_short_plain_name(monkeypatch, fields, name):
+    monkeypatch.setattr(machine, "processor", lambda field: fields.get(field, ""))
+    monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
+    assert processor_name() == name

@@ -21,7 +21,7 @@ RECORD = {
     "pattern": {"name": "baseline", "label": "baseline", "key_source": [[0]], "value_source": [[0]]},
     "config": {"model": {"n_layer": 1}, "data": {"path": "/home/me/text", "cache": "~", "vocab_size": 300}, "seed": 10,
                "optim": {"steps": 5}, "output": "/home/me/runs", "logger": {"tracking_uri": "https://me:secret@host"}},
-    "environment": {"cpu": "Processor 9", "gpu": None, "precision": "32-true"},
+    "environment": {"processor": "Processor 9", "precision": "32-true"},
     "cost": {"tokens": 1},
     "results": {
         "validation": {
@@ -106,10 +106,10 @@ def test_several_processes_append_and_one_is_killed(tmp_path):
 
 
 def test_runs_are_a_pair_on_one_kind_of_processor_only():
-    here, there = line(), line(environment=RECORD["environment"] | {"cpu": "Other"})
-    on_gpu = line(environment=RECORD["environment"] | {"gpu": "H100"})
-    assert [processor_of(each) for each in (here, there, on_gpu)] == ["Processor 9", "Other", "H100"]
-    assert len({record_of(each)["pairing"] for each in (here, there, on_gpu)}) == 3
+    here, there = line(), line(environment=RECORD["environment"] | {"processor": "Other"})
+    on_both = line(environment=RECORD["environment"] | {"processor": "Processor 9 + Other"})
+    assert [processor_of(each) for each in (here, there, on_both)] == ["Processor 9", "Other", "Processor 9 + Other"]
+    assert len({record_of(each)["pairing"] for each in (here, there, on_both)}) == 3
 
 
 def test_what_is_no_number_is_not_written():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from sla_ablate.files import claim, is_held
 from sla_ablate.launch import supervise, sweep_signals
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import identify, run_folder
-from sla_ablate.runs.record import read_record
+from sla_ablate.runs.record import read_config, read_record
 
 STUB = Path(__file__).parents[1] / "stub"
 
@@ -117,6 +118,21 @@ def test_runs_start_clean(carry_out, monkeypatch, tmp_path):
     supervise.carry_out(second := enter(tmp_path, seed=1))
     assert supervise._zygote(1) is zygote  # the second is a child of the same process
     assert read_record(second)["state"] == "done"
+
+
+def test_a_record_tells_every_sitting(carry_out):
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    carry_out("1 / 0")
+    ledger.enter(read_config(carry_out.folder), "digest", "sla-ablate train seed=0")
+    supervise.carry_out(carry_out.folder)
+    record = carry_out()
+    assert (record["state"], record["attempt"]) == ("done", 3)
+    sittings = record["sittings"]
+    assert [each["command"] for each in sittings] == [None, "sla-ablate train seed=0", None]
+    times = [datetime.fromisoformat(time) for each in sittings for time in (each["began"], each["ended"])]
+    assert [before, *times] == sorted([before, *times])
+    assert times[-1] <= datetime.now(timezone.utc)
+    assert carry_out("1 / 0") == record  # done is done
 
 
 def test_a_run_that_is_done_or_held_is_left_alone(carry_out, capsys):

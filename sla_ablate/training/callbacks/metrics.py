@@ -19,8 +19,7 @@ class Metrics(L.Callback):
 
     Args:
         path: of the file; None on all ranks but the first, which write none.
-        logger: is told every line too, and by a resumed run those of earlier attempts unless it still holds them.
-            Then it gets the lines that were cut off a second time, with the same values but for speeds.
+        logger: is told every line too, by a resumed run from the first on; it knows which it still holds.
     """
 
     def __init__(self, path: Path | None, logger: RunLogger | None = None) -> None:
@@ -55,6 +54,6 @@ class Metrics(L.Callback):
                 f"remove {self.path.parent} and start the run again"
             )
         os.truncate(self.path, state_dict["bytes"])
-        if self.logger is not None and not self.logger.resumed:
+        if self.logger is not None:
             for line in self.path.read_text().splitlines():
                 self.logger.log(**json.loads(line))
