@@ -29,9 +29,9 @@ class RunLogger:
     close: Callable[[str], object]
     """Ends its run as `FINISHED`, `FAILED` or `KILLED`."""
 
-    def log(self, step: int, **values: float) -> None:
-        """Log the values of one line of metrics.jsonl."""
-        self.logger.log_metrics(values, step)
+    def log(self, step: int, **values: float | None) -> None:
+        """Log the values of one line of metrics.jsonl, but for null."""
+        self.logger.log_metrics({name: value for name, value in values.items() if value is not None}, step)
 
 
 @contextmanager
