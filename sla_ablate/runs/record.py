@@ -1,8 +1,8 @@
 """The files of a run folder that tell what the run is, how far it is and what came of it.
 
 `runs/<sweep>/<run id>/` holds `config.yaml`, `record.json`, `results.json`, `metrics.jsonl`, `run.log` and
-`checkpoints/`. The state in a record is `waiting`, `running`, `done`, `diverged`, `failed` or `interrupted`; the record of a
-run that diverged has the optimizer steps after which that was seen, `diverged_at_step`.
+`checkpoints/`. The state in a record is `waiting`, `running`, `done`, `diverged`, `failed` or `interrupted`; that of a
+diverged run has `diverged_at_step`, the optimizer steps that were done when it was seen.
 """
 
 from __future__ import annotations
