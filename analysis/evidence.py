@@ -22,7 +22,7 @@ ENDED = ("done", "diverged")
 """States of runs that came to their end; whose result counts first where two are the same run."""
 
 
-def distinct(records: Iterable[Record]) -> list[Record]:
+def distinct(records: Iterable[Record]) -> list[dict[str, Any]]:
     """The records with one label a pattern and one record a run.
 
     Patterns of the same tables in one setting get a label in common, `first, also second`; those of the baseline's
