@@ -55,8 +55,8 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     for run, state in zip(runs, after, strict=True):
         if state in ("failed", "diverged") and (record := read_summary(run.folder)):
             print(f"{run.folder.name}  {state}: {record['error']}", flush=True)
-    if repeated := before.count("diverged"):
-        print(f"{repeated} run(s) had diverged before: not repeated, they would again; a folder deleted is run anew")
+    if known := before.count("diverged"):
+        print(f"{known} run(s) had diverged before and would again: not repeated unless their folders are deleted")
     print(ledger.count(after), flush=True)
     if sweep_signals.received:
         _requeue(sweep_signals.received[0])

@@ -201,7 +201,7 @@ def test_what_diverged_is_told_counted_and_not_repeated(sla):
     for again in (["train"], ["retry", "runs/s"]):
         code, output = sla(*again)  # whose runs would be done
         assert (code, output.splitlines()[-1]) == (1, "2 done, 2 diverged")
-        assert output.count("2 run(s) had diverged before: not repeated, they would again") == 1
+        assert output.count("2 run(s) had diverged before and would again: not repeated unless ") == 1
         assert {cell.attempt for cell in sla.cells()} == {1}
     code, output = sla("train", "--list")
     assert (code, output.splitlines()[-1]) == (0, "4 run(s): 2 done, 2 diverged")
