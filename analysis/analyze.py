@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import analysis
 import sla_ablate
 from analysis.comparison import count_states, runs_table
+from analysis.evidence import counted_once, distinct
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim, remove_unfinished, replacing, sha256
 from sla_ablate.processes import outcome
@@ -85,7 +86,7 @@ class Effort:
 
 
 def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
-    """Measure the done runs of a sweep and write `<sweep>/analysis/heads.parquet` and `runs.parquet`.
+    """Measure the done runs of a sweep, each once, and write `<sweep>/analysis/heads.parquet` and `runs.parquet`.
 
     A run whose `analysis.parquet` is up to date is not measured again. On a GPU runs are measured one at a time.
 
@@ -101,15 +102,19 @@ def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
         InputError: the folder holds no runs, or none of them is done.
     """
     _code_of(effort.metrics)  # what is wrong with a name is told before anything is measured
-    records = {folder: record for folder in run_folders(sweep) if (record := read_record(folder))}
-    done = {folder: record for folder, record in records.items() if record["state"] == "done"}
-    left_out = count_states(list(records.values()))
+    every = {record["run_id"]: (folder, record) for folder in run_folders(sweep) if (record := read_record(folder))}
+    records = [record for _, record in every.values()]
+    runs = distinct(records)
+    done = {every[record["run_id"]][0]: record for record in runs if record["state"] == "done"}
+    left_out = count_states(runs)
     if not done:
         raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {left_out}")
     todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
     print(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed", flush=True)
     if left_out:
         print(f"left out: {left_out}", flush=True)
+    if twice := counted_once(records):
+        print(f"the same runs as others, under another name, and not counted twice: {', '.join(twice)}", flush=True)
     failed = _measure_all(todo, effort, jobs)
     measured = {folder: record for folder, record in done.items() if folder not in failed}
     if measured:
@@ -228,9 +233,10 @@ def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Rec
     schema = schema.with_metadata({b"pandas": schema.metadata[b"pandas"]})
     rows = 0
     with replacing(out / "heads.parquet") as file, pq.ParquetWriter(file, schema) as writer:
-        for run in measured:
+        for run, record in measured.items():
             table = pq.read_table(run / RESULT)
-            writer.write_table(table)
+            label = pa.array([record["pattern"]["label"]] * len(table), _TEXT)
+            writer.write_table(table.set_column(table.column_names.index("pattern"), "pattern", label))
             rows += len(table)
     extents = {record["run_id"]: _metadata(run)["extent"] for run, record in measured.items()}
     with replacing(out / "runs.parquet") as file:

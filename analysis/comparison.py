@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.evidence import BASELINE, ENDED, Record, counted_once, distinct, is_baseline
 from analysis.perplexity import Totals
 from analysis.power import MOST_PAIRS, POWER
 from analysis.statistics import (
@@ -20,22 +21,17 @@ from analysis.statistics import (
     paired_p_value,
     pairs_needed,
 )
-from sla_ablate.errors import InputError
-
-Record = Mapping[str, Any]
-"""One run's `record.json`."""
-
-BASELINE = "baseline"
-"""Label of the pattern without skips, the one all others are compared with."""
 
 METRICS = ("nats_per_token", "perplexity", "bits_per_byte")
 COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
+_WHOLE_COSTS = tuple(cost for cost in COSTS if "flops" not in cost)
 RUN_COLUMNS = (
     *("run_id", "setting", "pairing", "pattern", "seed", *METRICS, "byte_perplexity", "word_perplexity", *COSTS),
     *("tokens", "tokens_per_second", "seconds", "precision"),
 )
 COMPARISON_COLUMNS = (
-    *("setting", "pattern", "runs", *(f"{metric}_{part}" for metric in METRICS for part in ("mean", "std"))),
+    *("setting", "pattern", "runs", "diverged"),
+    *(f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")),
     *("delta", "delta_low", "delta_high", "pairs", "p_holm", "pairs_needed", *COSTS),
 )
 
@@ -49,13 +45,12 @@ def by_setting(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def runs_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per done run, columns `RUN_COLUMNS`: identity, results on validation, costs, speed.
+    """One row per done run of `distinct`, columns `RUN_COLUMNS`: identity, results on validation, costs, speed.
 
     Raises:
         InputError: two patterns have one label.
     """
-    _check_names(_done(records))
-    return pd.DataFrame([_run_row(record) for record in _done(records)], columns=list(RUN_COLUMNS))
+    return pd.DataFrame([_run_row(record) for record in _done(distinct(records))], columns=list(RUN_COLUMNS))
 
 
 def seed_differences(records: Sequence[Record]) -> pd.DataFrame:
@@ -81,35 +76,41 @@ def paired_deltas(table: pd.DataFrame, by: str) -> pd.DataFrame:
 def comparison_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row per setting and pattern, columns `COMPARISON_COLUMNS`, all but the names numeric.
 
-    Rows: settings in given order; in each the baseline, then the others by mean loss. `_mean` and `_std`
-    (ddof 1) are over a pattern's runs. `delta` is the mean of `seed_differences`, in nats per token, with
-    its 95 % t-interval over `pairs` seed pairs; `p_holm` the paired t test's p, Holm-adjusted over the
-    patterns of the setting; `pairs_needed` as in `analysis.statistics`. What too few runs leave undefined is NaN.
+    Patterns and runs are those of `distinct`. Rows: settings in given order; in each the baseline, then the others by
+    mean loss. `runs` are the done ones, which `_mean` and `_std` (ddof 1) are over; `diverged` are others, which have
+    no numbers. `delta` is the mean of `seed_differences`, in nats per token, with its 95 % t-interval over `pairs`
+    seed pairs; `p_holm` the paired t test's p, Holm-adjusted over the patterns of the setting; `pairs_needed` as in
+    `analysis.statistics`. What too few runs leave undefined is NaN.
     """
-    differences = seed_differences(records)
+    records = [record for record in distinct(records) if record["state"] in ENDED]
+    every_run, differences = runs_table(records), seed_differences(records)
+    diverged = Counter(_row_of(record) for record in records if record["state"] == "diverged")
     rows = []
-    for (setting, pattern), runs in runs_table(records).groupby(["setting", "pattern"], sort=False):
-        mine = (differences["setting"] == setting) & (differences["pattern"] == pattern)
-        delta = differences.loc[mine, "delta"].to_numpy()
+    for setting, pattern in dict.fromkeys(map(_row_of, records)):
+        runs, pairs = (
+            table[(table["setting"] == setting) & (table["pattern"] == pattern)] for table in (every_run, differences)
+        )
+        delta = pairs["delta"].to_numpy()
         interval = paired_interval(delta) if delta.size else Interval(math.nan, math.nan, math.nan, 0)
         rows.append(
             {
                 "setting": setting,
                 "pattern": pattern,
                 "runs": len(runs),
-                # skipna=False: a diverged run makes the mean NaN instead of vanishing from it.
-                **{f"{metric}_mean": runs[metric].mean(skipna=False) for metric in METRICS},
-                **{f"{metric}_std": runs[metric].std(skipna=False) for metric in METRICS},
+                "diverged": diverged[setting, pattern],
+                **{f"{metric}_mean": runs[metric].mean() for metric in METRICS},
+                **{f"{metric}_std": runs[metric].std() for metric in METRICS},
                 "delta": interval.mean,
                 "delta_low": interval.low,
                 "delta_high": interval.high,
                 "pairs": interval.n,
                 "p_holm": paired_p_value(delta),
                 "pairs_needed": pairs_needed(delta),
-                **{cost: runs[cost].iloc[0] for cost in COSTS},
+                **{cost: runs[cost].iloc[0] if len(runs) else None for cost in COSTS},
             }
         )
     table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+    table = table.astype({"training_flops_per_token": float, **dict.fromkeys(_WHOLE_COSTS, "Int64")})
     table["p_holm"] = table.groupby("setting")["p_holm"].transform(holm)
     settings = list(by_setting(records))
     ranks = table.assign(setting=table["setting"].map(settings.index), pattern=table["pattern"] != BASELINE)
@@ -144,21 +145,8 @@ def _done(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record["state"] == "done"]
 
 
-def _check_names(records: Iterable[Record]) -> None:
-    """Make sure that each label is one pattern's: a function of the user's own may have changed between two runs.
-
-    Raises:
-        InputError: two patterns share one.
-    """
-    first: dict[tuple[str, str], Record] = {}
-    for record in records:
-        pattern = record["pattern"]
-        other = first.setdefault((record["setting"], pattern["label"]), record)
-        if any(other["pattern"][table] != pattern[table] for table in ("key_source", "value_source")):
-            raise InputError(
-                f"{other['run_id']} and {record['run_id']} have other tables and are both called {pattern['label']!r}; "
-                "move one of them away"
-            )
+def _row_of(record: Record) -> tuple[str, str]:
+    return record["setting"], record["pattern"]["label"]
 
 
 def _run_row(record: Record) -> dict[str, Any]:
@@ -201,43 +189,81 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 def _section(records: Sequence[Record]) -> list[str]:
     """The blocks of one setting: table, legend, marks, runs left out."""
-    table = comparison_table(records)
-    blocks = []
-    if len(table):
-        blocks = [_body(table), _legend(table, _done(records)), *_remarks(table, _done(records))]
+    runs = distinct(records)
+    table = comparison_table(runs)
+    if done := _done(runs):
+        blocks = [_body(table), _legend(table, done), *_remarks(table, done)]
     else:
         blocks = ["No run is done."]
-    if states := count_states(records):
+    blocks += _diverged(table, runs)
+    if states := count_states([record for record in runs if record["state"] != "diverged"]):
         blocks.append(f"Not in the table: {states}.")
-    return blocks
+    return blocks + _names(records)
+
+
+def _diverged(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
+    """A sentence on the runs that diverged and the pairs that are lost with them, if there are any."""
+    rows = table[table["diverged"] > 0]
+    if rows.empty:
+        return []
+    seeds = [
+        f"{row['diverged']} of {row['diverged'] + row['runs']} seeds of {row['pattern']}" for _, row in rows.iterrows()
+    ]
+    states = {(record["pattern"]["label"], record["pairing"]): record["state"] for record in records}
+    lost = Counter(
+        label
+        for (label, pairing), state in states.items()
+        if label != BASELINE and "diverged" in (pair := {state, states.get((BASELINE, pairing))}) and pair <= set(ENDED)
+    )
+    remark = f"Diverged: {'; '.join(seeds)}. Numbers are of the other runs, which flatters a pattern that diverges."
+    if lost:
+        remark += f" Pairs left out with them: {'; '.join(f'{n} of {label}' for label, n in lost.items())}."
+    return [remark]
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    """Sentences on patterns and runs that were given under several names, if there are any."""
+    remarks = []
+    baselines = dict.fromkeys(record["pattern"]["label"] for record in records if is_baseline(record))
+    if others := [label for label in baselines if label != BASELINE]:
+        remarks.append(f"The same tables as {BASELINE}, and in its row: {'; '.join(others)}.")
+    if twice := counted_once(records):
+        remarks.append(f"The same runs as others, under another name, and not counted twice: {', '.join(twice)}.")
+    return remarks
 
 
 def _body(table: pd.DataFrame) -> str:
     cells = pd.DataFrame(
         {
             "Pattern": table["pattern"],
-            "Runs": table["runs"].map(str),
+            "Runs": [
+                f"{n} ({d} diverged)" if d else f"{n}" for n, d in zip(table["runs"], table["diverged"], strict=True)
+            ],
             "Nats/token ↓": _mean_std(table, "nats_per_token", ".4f"),
             "Perplexity ↓": _mean_std(table, "perplexity", ".2f"),
             "Bits/byte ↓": _mean_std(table, "bits_per_byte", ".4f"),
             "Δ nats/token to baseline ↓": [_delta(row) for _, row in table.iterrows()],
             "Pairs": table["pairs"].map(str).mask(table["pattern"] == BASELINE, "–"),
             "p (Holm)": table["p_holm"].map(_p),
-            "Parameters ↓": table["parameters"].map("{:,}".format),
-            "Parameters read ↓": table["parameters_read"].map("{:,}".format),
-            "Training MFLOPs/token ↓": (table["training_flops_per_token"] / 1e6).map("{:,.2f}".format),
-            "KV-cache bytes/token ↓": table["kv_cache_bytes_per_token"].map("{:,}".format),
+            "Parameters ↓": _cells(table["parameters"], ","),
+            "Parameters read ↓": _cells(table["parameters_read"], ","),
+            "Training MFLOPs/token ↓": _cells(table["training_flops_per_token"] / 1e6, ",.2f"),
+            "KV-cache bytes/token ↓": _cells(table["kv_cache_bytes_per_token"], ","),
         }
     )
     align = ["left", *["right"] * (len(cells.columns) - 1)]
     return cells.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
+def _cells(values: pd.Series, spec: str) -> list[str]:
+    return ["–" if pd.isna(value) else f"{value:{spec}}" for value in values]
+
+
 def _mean_std(table: pd.DataFrame, metric: str, spec: str) -> list[str]:
     means, stds = table[f"{metric}_mean"], table[f"{metric}_std"]
     cells = []
-    for mean, std in zip(means, stds, strict=True):
-        text = f"**{mean:{spec}}**" if mean == means.min() else f"{mean:{spec}}"
+    for mean, std, plain in zip(means, stds, _cells(means, spec), strict=True):
+        text = f"**{plain}**" if mean == means.min() else plain
         cells.append(text if math.isnan(std) else f"{text} ± {std:{spec}}")
     return cells
 
@@ -286,6 +312,7 @@ def _legend(table: pd.DataFrame, records: Sequence[Record]) -> str:
 
 def _remarks(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
     """What must be said about the differences of this table."""
+    table = table[table["runs"] > 0]
     others = table[table["pattern"] != BASELINE]
     if BASELINE not in set(table["pattern"]):
         return ["No baseline run is done in this setting: there is nothing to take differences to."]

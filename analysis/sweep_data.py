@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.comparison import Record, by_setting, comparison_table
+from analysis.comparison import by_setting, comparison_table, count_states
+from analysis.evidence import Record, distinct, same_run
 from sla_ablate.errors import InputError, unknown
 
 HEADS = "analysis/heads.parquet"
@@ -19,7 +20,7 @@ _INDEX = ["run", "pattern", "seed", "pairing"]
 
 @dataclass(frozen=True)
 class SweepData:
-    """The done runs of one setting of a sweep.
+    """The done runs of one setting of a sweep, as `distinct` has them.
 
     Raises:
         InputError: when something is asked for that was not measured.
@@ -47,7 +48,9 @@ class SweepData:
             table = pd.read_parquet(self.folder / HEADS)
         except FileNotFoundError:
             raise InputError(f"{self.folder} was not analyzed; run: sla-ablate analyze {self.folder}") from None
-        return self._some("any of these runs", table[table["run"].isin(_ids(self.records))])
+        labels = {record["run_id"]: record["pattern"]["label"] for record in self.records}
+        table = table[table["run"].isin(labels)]
+        return self._some("any of these runs", table.assign(pattern=table["run"].map(labels)))
 
     @property
     def unmeasured(self) -> list[str]:
@@ -108,19 +111,22 @@ def open_sweep(sweep: Path, run: str | None = None) -> dict[str, SweepData]:
     Raises:
         InputError: no run is done, or `run` is none of the done ones.
     """
-    from sla_ablate.runs.record import read_records
+    from sla_ablate.runs.record import not_done, read_records
 
-    records = [record for record in read_records(sweep) if record["state"] == "done"]
+    every = read_records(sweep)
+    records = [record for record in distinct(every) if record["state"] == "done"]
     if not records:
-        raise InputError(f"no run of {sweep} is done, so there is nothing to draw")
+        raise InputError(f"no run of {sweep} is done, so there is nothing to draw: {count_states(every)}")
     settings = by_setting(records)
     if run is None:
         return {setting: SweepData(sweep, group) for setting, group in settings.items()}
-    run_id = Path(run).name
-    for setting, group in settings.items():
-        if run_id in _ids(group):
-            return {setting: SweepData(sweep, group, run_id)}
-    raise unknown("run", run_id, _ids(records))
+    named = {record["run_id"]: record for record in every}.get(Path(run).name)
+    if named is None:
+        raise unknown("run", Path(run).name, _ids(records))
+    if named["state"] != "done":
+        raise not_done(sweep / named["run_id"], named)
+    chosen = next(record for record in records if same_run(record) == same_run(named))
+    return {chosen["setting"]: SweepData(sweep, settings[chosen["setting"]], chosen["run_id"])}
 
 
 def _ids(records: Iterable[Record]) -> list[str]:

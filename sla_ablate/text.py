@@ -1,6 +1,10 @@
-"""Words for times and sizes."""
+"""Words for times and sizes, and values as JSON."""
 
 from __future__ import annotations
+
+import json
+import math
+from typing import Any
 
 
 def duration(seconds: float | None) -> str:
@@ -15,3 +19,19 @@ def duration(seconds: float | None) -> str:
 def size(number: float) -> str:
     """Bytes in MB or GB, of 10^6 and 10^9."""
     return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON that every reader takes (RFC 8259): what it has no number for, NaN and infinities, is null."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -202,7 +202,7 @@ def curves_figure(table: ItemTable) -> Figure:
     Raises:
         InputError: no run tells its loss while training.
     """
-    curves = [(line["pattern"]["label"], line["curve"]) for line in table.lines if line.get("curve")]
+    curves = [(record["pattern"]["label"], record["curve"]) for record in table.records if record.get("curve")]
     if not curves:
         raise InputError(f"{table.item.name} at {table.scale} has no training curves")
     series = looks(list(dict.fromkeys(table.rows.sort_values("nats_per_token_mean")["pattern"])))

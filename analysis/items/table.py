@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import BASELINE, comparison_table, paired_deltas, runs_table
+from analysis.evidence import distinct
 from analysis.items.worth import Curves
 from sla_ablate.config.schema import ModelConfig, PatternConfig, RunConfig
 from sla_ablate.items.item import Item
@@ -34,8 +35,8 @@ class ItemTable:
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
-        """The lines in the form of records."""
-        return [record_of(line) for line in self.lines]
+        """The lines in the form of records, as `distinct` has them."""
+        return distinct(map(record_of, self.lines))
 
     @cached_property
     def rows(self) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import BASELINE
 from analysis.compute_equivalence import KEYS, Baselines
+from analysis.evidence import is_baseline
 from sla_ablate.items.lines import Line
 
 _FREE = ("steps", "warmup_steps")
@@ -23,7 +23,7 @@ class Curves:
     def __init__(self, baselines: Iterable[Line]) -> None:
         self._lines: dict[str, dict[str, Line]] = {}
         for line in baselines:
-            if line["pattern"]["label"] == BASELINE:
+            if is_baseline(line):
                 self._lines.setdefault(_recipe(line), {})[line["run_id"]] = line
         self._fitted: dict[str, Baselines] = {}
 
@@ -42,7 +42,7 @@ class Curves:
         nothing = dict.fromkeys(("worth", "worth_low", "worth_high", "delta_at_equal_flops"), math.nan)
         recipe = _recipe(runs[0])
         lines = self._lines.get(recipe, {})
-        if runs[0]["pattern"]["label"] == BASELINE or not lines:
+        if is_baseline(runs[0]) or not lines:
             return nothing
         if recipe not in self._fitted:
             self._fitted[recipe] = Baselines(_losses(lines.values()))

@@ -45,7 +45,7 @@ Completion: eval "$(sla-ablate --shell-completion install=bash)" (or zsh, fish)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `sla-ablate`; exits with 0, 1 (a run failed), 2 (bad input) or 130 (interrupted)."""
+    """Entry point of `sla-ablate`; exits with 0, 1 (a run failed or diverged), 2 (bad input) or 130 (interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     variables = settled(os.environ)
     for name in os.environ.keys() - variables:

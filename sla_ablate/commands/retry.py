@@ -1,4 +1,4 @@
-"""Carry out what is not done in a sweep: failed, interrupted and waiting runs."""
+"""Carry out what has not ended in a sweep: failed, interrupted and waiting runs."""
 
 from __future__ import annotations
 

@@ -23,11 +23,16 @@ from sla_ablate.launch.disk import check_disk, parallel
 from sla_ablate.launch.plan import Run
 from sla_ablate.launch.supervise import carry_out
 from sla_ablate.runs import ledger
-from sla_ablate.runs.record import read_summary
+from sla_ablate.runs.record import FINAL, read_summary
 
 
 def carry_out_all(runs: Sequence[Run], hydra: DictConfig, command: str | None = None) -> int:
-    """Carry out the runs that are not done, through the launcher that `hydra` names; `command` is for their records.
+    """Carry out the runs that are neither done nor diverged, through the launcher that `hydra` names.
+
+    Args:
+        runs: checked runs.
+        hydra: how they are launched.
+        command: the command line, without secrets, for their records.
 
     Returns:
         The exit code: 0 if every run is done or in another process's hands, 1 if not, 130 after a signal to stop.
@@ -36,7 +41,7 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig, command: str | None = 
         InputError: they do not fit on the disk, or a folder holds another run; nothing was started.
     """
     before = _states(runs)
-    todo = [run for run, state in zip(runs, before, strict=True) if state != "done"]
+    todo = [run for run, state in zip(runs, before, strict=True) if state not in FINAL]
     size = check_disk(todo, parallel(hydra.hydra.launcher, len(todo)))
     print(f"{len(runs)} run(s), {before.count('done')} already done{size}", flush=True)
     for run in runs:
@@ -53,8 +58,10 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig, command: str | None = 
             failure = error
     after = _states(runs)
     for run, state in zip(runs, after, strict=True):
-        if state == "failed" and (record := read_summary(run.folder)):
-            print(f"{run.folder.name}  failed: {record['error']}", flush=True)
+        if state in ("failed", "diverged") and (record := read_summary(run.folder)):
+            print(f"{run.folder.name}  {state}: {record['error']}", flush=True)
+    if known := before.count("diverged"):
+        print(f"{known} run(s) had diverged before and would again: not repeated unless their folders are deleted")
     print(ledger.count(after), flush=True)
     if sweep_signals.received:
         _requeue(sweep_signals.received[0])

@@ -18,7 +18,7 @@ from sla_ablate.processes.memory import group_bytes
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import Call, LostError, Zygote
 from sla_ablate.runs.provenance import begin, now
-from sla_ablate.runs.record import Record, read_config, read_summary, write_record
+from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_record
 
 WORKER = "sla_ablate.training.worker"
 PRELOADED = (
@@ -37,7 +37,7 @@ _ESCALATION = ((0, signal.SIGTERM), (10, signal.SIGABRT), (15, signal.SIGKILL))
 
 
 def carry_out(folder: Path) -> None:
-    """Carry out the run of a folder unless it is done or another living process has it; a failed run raises nothing.
+    """Carry out the run of a folder unless it has ended or another living process has it; a failed run raises nothing.
 
     Raises:
         KeyboardInterrupt: a signal asked the sweep to stop.
@@ -49,8 +49,8 @@ def carry_out(folder: Path) -> None:
             _say(folder, "another process runs it; left alone")
         elif record is None:
             _say(folder, "its folder was removed before it ran")
-        elif record["state"] == "done":
-            _say(folder, "already done")
+        elif record["state"] in FINAL:
+            _say(folder, f"already {record['state']}")
         else:
             config = read_config(folder)
             t = config.trainer
@@ -82,7 +82,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
         _say(folder, "its folder was removed while it ran")
         return
     finished["sittings"][-1]["ended"] = now()
-    if finished["state"] == "done":
+    if finished["state"] in FINAL:
         write_record(folder, finished)
         return
     traceback = outcome.traceback(lines)

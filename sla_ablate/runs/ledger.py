@@ -18,10 +18,10 @@ from sla_ablate.data.corpora import corpus_name
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim, is_held
 from sla_ablate.runs.identity import SCHEMA, Identity, identify, run_folder
-from sla_ablate.runs.record import Record, read_config, read_summary, write_config, write_record
+from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_config, write_record
 from sla_ablate.text import duration
 
-STATES = ("done", "running", "waiting", "interrupted", "failed")
+STATES = ("done", "running", "waiting", "interrupted", "diverged", "failed")
 _TAIL_BYTES = 4096
 
 
@@ -47,7 +47,7 @@ class Cell:
 
 
 def enter(config: RunConfig, data_digest: str, command: str | None = None) -> None:
-    """Enter a run as waiting, or have one that is not done carried out with this configuration from now on.
+    """Enter a run as waiting, or have one that has not ended carried out with this configuration from now on.
 
     Args:
         config: the run's.
@@ -63,7 +63,7 @@ def enter(config: RunConfig, data_digest: str, command: str | None = None) -> No
         record = read_summary(folder)
         if record is not None:
             check_folder(folder, record, identity, data_digest)
-        if lock is None or (record is not None and record["state"] == "done"):
+        if lock is None or (record is not None and record["state"] in FINAL):
             return
         write_config(folder, config)
         record = record or _new_record(config, identity, data_digest)

@@ -1,7 +1,8 @@
 """The files of a run folder that tell what the run is, how far it is and what came of it.
 
 `runs/<sweep>/<run id>/` holds `config.yaml`, `record.json`, `results.json`, `metrics.jsonl`, `run.log` and
-`checkpoints/`. The state in a record is `waiting`, `running`, `done`, `failed` or `interrupted`; its `sittings`
+`checkpoints/`. The state in a record is `waiting`, `running`, `done`, `diverged`, `failed` or `interrupted`; that of a
+diverged run has `diverged_at_step`, the optimizer steps that were done when it was seen. Its `sittings`
 (`runs/provenance.py`) are the attempts that there were.
 """
 
@@ -18,9 +19,13 @@ from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 from sla_ablate.runs.identity import SCHEMA, run_folders
+from sla_ablate.text import as_json
 
 CHECKPOINT = "checkpoints"
 """Folder in a run's of its checkpoints and, once it is done, its model."""
+
+FINAL = ("done", "diverged")
+"""States that are never left: the same run, carried out again, would end so again."""
 
 Record = dict[str, Any]
 
@@ -74,7 +79,7 @@ def read_record(run: Path) -> Record | None:
 
 
 def _as_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1) + "\n").encode()
+    return (as_json(value, indent=1) + "\n").encode()
 
 
 def _read_json(path: Path) -> Any:
@@ -86,6 +91,12 @@ def _read_json(path: Path) -> Any:
 
 def _damaged(path: Path) -> InputError:
     return InputError(f"{path} is damaged; delete the folder to have the run again")
+
+
+def not_done(run: Path, record: Record) -> InputError:
+    """The error for a run that is not done where one that is done is needed, with the reason where there is one."""
+    reason = f": {record['error']}" if record["error"] else ""
+    return InputError(f"{run} is {record['state']}, not done{reason}")
 
 
 def read_records(sweep: Path) -> list[Record]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import run_folders
 from sla_ablate.runs.ledger import Cell
+from sla_ablate.text import as_json as to_json
 from sla_ablate.text import duration
 
 _WATCH_SECONDS = 2.0
@@ -31,7 +31,7 @@ def show(sweep: Path | None, watch: bool, as_json: bool) -> None:
 
 def _sweep(sweep: Path, as_json: bool) -> tuple[str, bool]:
     cells = [ledger.cell(folder) for folder in run_folders(sweep)]
-    text = json.dumps([_as_dict(cell) for cell in cells], indent=1) if as_json else table(cells)
+    text = to_json([_as_dict(cell) for cell in cells], indent=1) if as_json else table(cells)
     return text, _ahead(cells)
 
 
@@ -43,7 +43,7 @@ def _sweeps(output: Path, as_json: bool) -> tuple[str, bool]:
     if not sweeps:
         raise InputError(f"there are no sweeps under {output}; name the folder of one")
     if as_json:
-        text = json.dumps({name: [_as_dict(cell) for cell in cells] for name, cells in sweeps.items()}, indent=1)
+        text = to_json({name: [_as_dict(cell) for cell in cells] for name, cells in sweeps.items()}, indent=1)
     else:
         width = max(map(len, sweeps))
         text = "\n".join(f"{name:{width}}  {ledger.summary(cells)}" for name, cells in sweeps.items())

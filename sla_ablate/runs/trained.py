@@ -10,7 +10,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 from sla_ablate.model.gpt import GPT
 from sla_ablate.runs.identity import identify
-from sla_ablate.runs.record import CHECKPOINT, read_config, read_summary
+from sla_ablate.runs.record import CHECKPOINT, not_done, read_config, read_summary
 
 TOKENIZER = "tokenizer.json"
 
@@ -44,5 +44,5 @@ def load_run(run: Path) -> tuple[GPT, Tokenizer]:
     if record is None:
         raise InputError(f"{run} is not a run's folder: it holds no record.json")
     if record["state"] != "done":
-        raise InputError(f"{run} is {record['state']}, not done")
+        raise not_done(run, record)
     return GPT.load(run / CHECKPOINT).eval(), load_tokenizer(run / CHECKPOINT / TOKENIZER)

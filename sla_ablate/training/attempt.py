@@ -28,6 +28,7 @@ from sla_ablate.training.callbacks.random_state import RandomState
 from sla_ablate.training.callbacks.usage import Usage
 from sla_ablate.training.callbacks.validation import Validation
 from sla_ablate.training.compilation import compile_blocks
+from sla_ablate.training.divergence import DivergedError, check_loss, check_weights
 from sla_ablate.training.loggers import RunLogger, opened
 from sla_ablate.training.machine import LIGHTNING_PRECISIONS, device_type, environment, keep_freed_memory
 from sla_ablate.training.module import LanguageModel, build_model, training_loader
@@ -41,17 +42,32 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
     However often and wherever earlier attempts were ended, the result is that of a single one: bit for bit on one kind
     of processor; on a GPU as far as its kernels repeat themselves, which not all promise (README).
 
+    A run that diverges ends, as `diverged`, without a model.
+
     Raises:
         SystemExit: with `INTERRUPTED`, when a signal asked for it while the run trained; a checkpoint is saved.
         OSError: a file of the run cannot be written.
     """
     config = read_config(folder)
     with ranks(config.trainer.devices, interruption, say) as rank:
-        if rank.number == 0:
-            with opened(config, folder, say) as logger:
-                _attempt(folder, config, rank, logger, interruption, say)
-        else:
-            _attempt(folder, config, rank, None, interruption, _say_nothing)
+        try:
+            if rank.number == 0:
+                with opened(config, folder, say) as logger:
+                    _attempt(folder, config, rank, logger, interruption, say)
+            else:
+                _attempt(folder, config, rank, None, interruption, _say_nothing)
+        except DivergedError as error:
+            rank.disconnect()
+            if rank.number == 0:
+                _end_as_diverged(folder, config, error)
+                say(f"diverged: {error}")
+
+
+def _end_as_diverged(folder: Path, config: RunConfig, error: DivergedError) -> None:
+    record = read_summary(folder)
+    assert record is not None
+    write_record(folder, record | {"state": "diverged", "error": str(error), "diverged_at_step": error.step})
+    keep_last(folder / CHECKPOINT, config.trainer.keep_checkpoints)
 
 
 def _say_nothing(line: str) -> None: ...
@@ -147,6 +163,8 @@ def _attempt(
         return
     say("validating")
     loss, result = validation.validate(model.to(device), config.optim.steps, sums)
+    check_loss("validation", loss, config.optim.steps)
+    check_weights(model, config.optim.steps)
     save_model(model, shards, checkpoints)
     tokens = config.optim.steps * tokens_per_step
     record["cost"] = {

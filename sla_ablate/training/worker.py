@@ -1,6 +1,6 @@
 """The process of one run: `python -m sla_ablate.training.worker RUN_FOLDER`.
 
-Success is only what the record says. Exit codes: 0 done; 1 failed, and the last line of the log says why;
+Success is only what the record says. Exit codes: 0 done or diverged; 1 failed, and the last line of the log says why;
 75 (`sla_ablate.processes.signals.INTERRUPTED`) a signal ended it, and the same command goes on.
 """
 

@@ -11,11 +11,16 @@ from sla_ablate.runs.record import write_record
 
 IS_SKIP = {"baseline": [[False, False], [False, False]], "skip": [[False, False], [True, False]]}
 
+NAMES = ("baseline", "worse", "unresolved", "late", "worst", "skip", "alike", "best", "other", "zigzag")
+"""Of patterns; the tables of each are its number here, bit by bit, and those of any other name are 15."""
+
 
 def make_record(pattern="baseline", seed=0, nats=2.0, *, setting="s1", state="done", config=None):
     """A record of three documents whose loss is `nats` per token over 100 tokens, 400 bytes, 50 words."""
     tokens, bytes_, words = [10, 30, 60], [50, 150, 200], [5, 15, 30]
     skip = 0 if pattern == "baseline" else 1
+    number = NAMES.index(pattern) if pattern in NAMES else 15
+    moved = [number >> bit & 1 for bit in range(4)]
     return {
         "schema": 3,
         "run_id": f"{pattern}-s{seed}-{setting}",
@@ -25,8 +30,8 @@ def make_record(pattern="baseline", seed=0, nats=2.0, *, setting="s1", state="do
         "pattern": {
             "name": pattern,
             "label": pattern,
-            "key_source": [[0, 0], [1 - skip, 1]],
-            "value_source": [[0, 0], [1 - skip, 1]],
+            "key_source": [[0, 0], [1 - moved[0], 1 - moved[1]]],
+            "value_source": [[0, 0], [1 - moved[2], 1 - moved[3]]],
         },
         "seed": seed,
         "pairing": f"{setting}/{seed}",

@@ -267,6 +267,23 @@ def test_only_what_changed_is_measured_again(sweep, measured, monkeypatch, capsy
     assert len(measured) == 1 + 3 + 3
 
 
+def test_the_same_run_under_another_name_is_measured_once_and_a_diverged_one_never(sweep, measured, capsys):
+    first, second = run_of(sweep, "sla-d1-h2-s0"), sweep / "tables-s0"
+    shutil.copytree(first, second)
+    record = read_record(second)
+    write_record(second, record | {"run_id": second.name, "pattern": record["pattern"] | {"label": "tables x"}})
+    diverged = run_of(sweep, "sla-d1-h2-s1")
+    write_record(diverged, read_record(diverged) | {"state": "diverged"})
+    assert analyze(sweep, EFFORT, jobs=1)
+    assert sorted(measured) == sorted([run_of(sweep, "baseline-s0").name, first.name])
+    told = capsys.readouterr().out
+    label = f"{record['pattern']['label']}, also tables x"
+    assert f"left out: 1 diverged ({label}), 1 waiting ({label})\n" in told
+    assert "the same runs as others, under another name, and not counted twice: tables-s0\n" in told
+    for name in ("heads", "runs"):
+        assert set(pd.read_parquet(sweep / "analysis" / f"{name}.parquet")["pattern"]) == {"baseline", label}
+
+
 @pytest.mark.parametrize("source", module.SOURCES)
 def test_the_code_that_values_depend_on_is_there(source):
     assert list(Path(module.__file__).parents[1].glob(source))

@@ -16,6 +16,7 @@ from analysis.comparison import (
     runs_table,
     seed_differences,
 )
+from analysis.evidence import distinct
 from sla_ablate.errors import InputError
 
 
@@ -94,13 +95,99 @@ def test_the_csv_is_numeric_and_exact(sweep):
     np.testing.assert_array_equal(back, table[numeric].to_numpy(float))
 
 
-def test_a_diverged_run_is_not_averaged_away(sweep, record):
-    table = comparison_table([*sweep, record("worse", 3, math.nan), record("baseline", 3, 2.0)])
-    row = table.set_index("pattern").loc["worse"]
-    assert math.isnan(row["nats_per_token_mean"])
-    assert math.isnan(row["delta"])
-    assert list(table["pattern"])[-1] == "worse"
-    assert rows(render_markdown([*sweep, record("worse", 3, math.nan)]))["worse"]["Nats/token ↓"] == "nan"
+def diverged(record):
+    """What is left of a record when its run diverged."""
+    return {k: v for k, v in record.items() if k not in ("results", "cost")} | {"state": "diverged"}
+
+
+def test_a_diverged_run_is_counted_and_its_pair_left_out(sweep, record):
+    done = [r for r in sweep if r["run_id"] != "worse-s0-s1"]
+    for lost in (diverged(record("worse", 0)), record("worse", 0, math.nan)):  # the latter as earlier versions had it
+        table = comparison_table([*done, lost]).set_index("pattern")
+        row = table.loc["worse"]
+        assert (row["runs"], row["diverged"], row["pairs"]) == (2, 1, 2)
+        assert row["nats_per_token_mean"] == pytest.approx(np.mean([2.16, 2.25]))
+        expected = stats.ttest_rel([2.16, 2.25], [2.1, 2.2]).confidence_interval(0.95)
+        assert (row["delta_low"], row["delta_high"]) == pytest.approx((expected.low, expected.high))
+        assert list(table["diverged"]) == [0, 0, 1]
+        text = render_markdown([*done, lost])
+        assert rows(text)["worse"]["Runs"] == "2 (1 diverged)"
+        assert "Diverged: 1 of 3 seeds of worse. " in text
+        assert "Pairs left out with them: 1 of worse." in text
+        assert "nan" not in text
+        assert "Not in the table" not in text
+
+
+def test_with_a_diverged_baseline_run_every_pattern_loses_its_pair(sweep, record):
+    text = render_markdown([*sweep[1:], diverged(record("baseline", 0)), diverged(record("worse", 3))])
+    assert {name: row["Pairs"] for name, row in rows(text).items()} == {
+        "baseline": "–",
+        "unresolved": "2",
+        "worse": "2",
+    }
+    assert "Diverged: 1 of 3 seeds of baseline; 1 of 4 seeds of worse." in text
+    assert "Pairs left out with them: 1 of worse; 1 of unresolved." in text  # there is no baseline of seed 3
+
+
+def test_a_pattern_of_which_all_runs_diverged_is_a_row_without_numbers(sweep, record):
+    records = [*sweep, *(diverged(record("late", seed)) for seed in range(3))]
+    text = render_markdown(records)
+    assert list(rows(text)) == ["baseline", "unresolved", "worse", "late"]
+    pattern, runs, *others = rows(text)["late"].values()
+    assert (pattern, runs, set(others)) == ("late", "0 (3 diverged)", {"–", "0"})  # the latter: pairs
+    assert "Diverged: 3 of 3 seeds of late." in text
+    assert "No interval exists" not in text
+    table = comparison_table(records)
+    lines = list(csv.DictReader(io.StringIO(table.to_csv(index=False))))
+    assert [line["parameters"] for line in lines] == ["1234567", "1234567", "1234567", ""]
+    assert lines[-1]["delta"] == lines[-1]["perplexity_mean"] == lines[-1]["p_holm"] == ""
+    np.testing.assert_array_equal(table["p_holm"][:3], comparison_table(sweep)["p_holm"])  # no test was made of it
+
+
+def test_nothing_but_diverged_runs_is_said(record):
+    text = render_markdown([diverged(record("baseline", 0)), diverged(record("skip", 0))])
+    assert text.startswith("No run is done.\n\nDiverged: 1 of 1 seeds of baseline; 1 of 1 seeds of skip.")
+
+
+def called(record, label):
+    """The same run under another name."""
+    return {**record, "run_id": f"{label}-s{record['seed']}", "pattern": {**record["pattern"], "label": label}}
+
+
+def test_the_same_tables_are_one_pattern_and_the_same_runs_one_run(sweep, record):
+    more = [called(record("worse", seed, nats), "tables x") for seed, nats in ((1, 2.16), (2, 2.25), (3, 2.36))]
+    records = [*sweep, *more, record("baseline", 3, 2.3)]
+    table = comparison_table(records).set_index("pattern")
+    assert list(table.index) == ["baseline", "unresolved", "worse, also tables x"]
+    row = table.loc["worse, also tables x"]
+    test = stats.ttest_rel([2.05, 2.16, 2.25, 2.36], [2.0, 2.1, 2.2, 2.3])
+    assert (row["runs"], row["pairs"]) == (4, 4)
+    assert row["p_holm"] == pytest.approx(2 * test.pvalue)  # the smaller of two, not of three
+    expected = test.confidence_interval(0.95)
+    assert (row["delta_low"], row["delta_high"]) == pytest.approx((expected.low, expected.high))
+    assert len(seed_differences(records)) == 3 + 4
+    assert list(runs_table(records)["pattern"]).count("worse, also tables x") == 4
+    text = render_markdown(records)
+    assert "under another name, and not counted twice: tables x-s1, tables x-s2." in text
+    assert distinct(distinct(records)) == distinct(records)
+
+
+def test_the_tables_of_the_baseline_are_the_baseline_whatever_they_are_called(sweep, record):
+    records = [
+        *sweep[1:],
+        called(record("baseline", 0, 2.0), "tables x"),
+        called(record("baseline", 1, 2.1), "tables x"),
+    ]
+    table = comparison_table(records)
+    assert table.equals(comparison_table(sweep))
+    assert "The same tables as baseline, and in its row: tables x." in render_markdown(records)
+
+
+def test_of_the_same_run_that_which_is_done_counts(sweep, record):
+    others = [called({**record("worse", seed), "state": "failed"}, "tables x") for seed in (1, 2)]
+    text = render_markdown([*others, *sweep])
+    assert rows(text)["tables x, also worse"]["Runs"] == "3"
+    assert "Not in the table" not in text
 
 
 def test_markdown_cells(sweep):
@@ -223,7 +310,7 @@ def test_a_setting_without_a_done_run_still_appears(sweep, record):
 def test_two_patterns_of_one_name_are_not_in_one_table(record):
     first, second = record("zigzag", 0), record("zigzag", 1)
     assert len(runs_table([first, second])) == 2
-    second["pattern"]["key_source"] = [[0, 0], [1, 0]]
+    second["pattern"]["key_source"] = [[0, 0], [0, 0]]
     with pytest.raises(
         InputError, match="zigzag-s0-s1 and zigzag-s1-s1 have other tables and are both called 'zigzag'"
     ):

@@ -70,8 +70,8 @@ def test_what_is_resolved_is_bold_and_the_loss_stands_beside(data, monkeypatch):
     assert not any("correlation" in line for line in lines)  # three pairs are too few
 
 
-def test_the_correlation_with_the_loss_is_over_all_pairs(data, monkeypatch):
-    more = [{**r, "run_id": r["run_id"] + "b", "pattern": {**r["pattern"], "label": "other"}} for r in data.records
+def test_the_correlation_with_the_loss_is_over_all_pairs(data, record, monkeypatch):
+    more = [{**r, "run_id": r["run_id"] + "b", "pattern": record("other")["pattern"]} for r in data.records
             if r["pattern"]["label"] != "baseline"]  # fmt: skip
     heads = data.heads
     others = heads[heads["pattern"] == "skip"].assign(pattern="other")

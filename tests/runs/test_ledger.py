@@ -67,7 +67,7 @@ def test_a_held_run_is_not_touched(config, folder):
     assert read_config(folder).trainer.threads == 1
 
 
-@pytest.mark.parametrize("state", ["done", "failed"])
+@pytest.mark.parametrize("state", ["done", "diverged", "failed"])
 @pytest.mark.parametrize("what", ["configuration", "record", "name", "data"])
 def test_a_folder_of_another_configuration_is_refused_and_kept(config, folder, state, what):
     finish(folder)
@@ -185,6 +185,26 @@ def test_a_sweep_is_shown_sharded_repeated_widened_and_retried(sla, tmp_path):
     assert {cell.attempt for cell in sla.cells()} == {1, 2, 3}
     code, output = sla("retry", "runs/s", "seed=1")
     assert (code, output.count("\n")) == (2, 1)
+
+
+@pytest.mark.slow
+def test_what_diverged_is_told_counted_and_not_repeated(sla):
+    odd = (
+        "from sla_ablate.runs.record import write_record\n"
+        "lost = {'state': 'diverged', 'error': 'the training loss is not finite at step 7', 'diverged_at_step': 7}\n"
+        "write_record(folder, record | lost) if record['seed'] else done()"
+    )
+    code, output = sla("train", code=odd)
+    assert (code, output.splitlines()[-1]) == (1, "2 done, 2 diverged")
+    assert output.count("  diverged: the training loss is not finite at step 7\n") == 2
+    assert "not repeated" not in output
+    for again in (["train"], ["retry", "runs/s"]):
+        code, output = sla(*again)  # whose runs would be done
+        assert (code, output.splitlines()[-1]) == (1, "2 done, 2 diverged")
+        assert output.count("2 run(s) had diverged before and would again: not repeated unless ") == 1
+        assert {cell.attempt for cell in sla.cells()} == {1}
+    code, output = sla("train", "--list")
+    assert (code, output.splitlines()[-1]) == (0, "4 run(s): 2 done, 2 diverged")
 
 
 @pytest.mark.parametrize(

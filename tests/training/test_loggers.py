@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -46,6 +47,8 @@ def metrics(run: Path) -> Points:
     for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
         step = line.pop("step")
         for name, value in line.items():
+            if value is None:
+                continue
             points.setdefault(name, []).append((step, value))
     return points
 
@@ -191,7 +194,7 @@ def test_attempts_at_a_run_are_one_run_of_the_logger(logger, run, config, monkey
         metrics_of_run = Metrics(path, log)
         metrics_of_run.load_state_dict(state)
         metrics_of_run.append(step=6, loss=3.7)
-        metrics_of_run.append(step=8, loss=3.5, validation_loss=3.6)
+        metrics_of_run.append(step=8, loss=3.5, validation_loss=3.6, validation_perplexity=math.inf)
         raise ZeroDivisionError
     points, _, ending = told(logger, run)
     assert rounded(points) == rounded(metrics(run))

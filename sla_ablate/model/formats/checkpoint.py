@@ -16,6 +16,7 @@ from sla_ablate.model.config import GPTConfig
 from sla_ablate.model.formats.weights import Model, with_weights
 from sla_ablate.model.transformer import Transformer
 from sla_ablate.patterns import SkipPattern
+from sla_ablate.text import as_json
 
 
 def save(model: Transformer, folder: Path) -> None:
@@ -25,7 +26,7 @@ def save(model: Transformer, folder: Path) -> None:
         "key_source": model.pattern.key_source.tolist(),
         "value_source": model.pattern.value_source.tolist(),
     }
-    write_atomically(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+    write_atomically(folder / "config.json", (as_json(config, indent=1) + "\n").encode())
     write_atomically(folder / "model.safetensors", to_bytes(model.state_dict()))
 
 
@@ -33,7 +34,7 @@ def load(cls: type[Model], folder: Path) -> Model:
     """The model of a folder, in the precision of its weights; no code is run by reading it.
 
     Raises:
-        InputError: a file is missing or broken, or the weights are not those of config.json.
+        InputError: a file is missing or broken, the weights are not those of config.json, or not finite.
     """
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
@@ -48,4 +49,7 @@ def load(cls: type[Model], folder: Path) -> Model:
         weights = load_file(folder / "model.safetensors")
     except SafetensorError as error:
         raise InputError(f"{folder / 'model.safetensors'} is no safetensors file: {error}") from None
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise InputError(f"{folder / 'model.safetensors'}: {name!r} is not finite; its training diverged")
     return with_weights(cls, shape, pattern, weights)

@@ -44,7 +44,8 @@ def generate(
         Prompts and continuations: [B, T + new], or a list of [T + new]; new is at most max_new_tokens.
 
     Raises:
-        InputError: an argument is out of its range, a prompt is empty, or a token is none of the vocabulary.
+        InputError: an argument is out of its range, a prompt is empty, a token is none of the vocabulary, or the
+            model's logits are not finite.
     """
     _check_options(max_new_tokens, temperature, top_k, top_p)
     prompts = _checked_prompts(tokens, model)
@@ -60,7 +61,10 @@ def generate(
         reader = _Reader(model, [len(prompt) for prompt in prompts], max_new_tokens)
         stopped = torch.zeros(len(out), dtype=torch.bool, device=device)
         for column in range(width, out.shape[1]):
-            new = sample(reader.logits(out[:, :column]), temperature, top_k, top_p, generator)
+            logits = reader.logits(out[:, :column])
+            if not logits.isfinite().all():
+                raise InputError("the model's logits are not finite, so there is nothing to draw from; did it diverge?")
+            new = sample(logits, temperature, top_k, top_p, generator)
             if stop_token is not None:
                 new = new.masked_fill(stopped, stop_token)
                 stopped |= new == stop_token

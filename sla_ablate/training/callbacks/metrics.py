@@ -11,11 +11,14 @@ import lightning as L
 
 from sla_ablate.errors import InputError
 from sla_ablate.files import naming
+from sla_ablate.text import as_json
 from sla_ablate.training.loggers import RunLogger
 
 
 class Metrics(L.Callback):
     """One JSON line a measurement, appended; a resumed run cuts off what came after its checkpoint.
+
+    A value that is not finite is null, and no logger is told it.
 
     Args:
         path: of the file; None on all ranks but the first, which write none.
@@ -28,12 +31,13 @@ class Metrics(L.Callback):
 
     def append(self, **values: Any) -> None:
         """Append a line."""
+        line = as_json(values)
         if self.path is None:
             return
         with naming(self.path), self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(line + "\n")
         if self.logger is not None:
-            self.logger.log(**values)
+            self.logger.log(**json.loads(line))
 
     def state_dict(self) -> dict[str, Any]:
         """The file's length, which is on the disk before the checkpoint that tells it."""

@@ -11,6 +11,7 @@ import torch
 from sla_ablate.text import duration
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.callbacks.usage import Usage
+from sla_ablate.training.divergence import check_loss
 from sla_ablate.training.ranks import mean
 
 _SECONDS = 5.0
@@ -18,7 +19,7 @@ _SECONDS = 5.0
 
 
 class Progress(L.Callback):
-    """Appends the training loss to the metrics and says how far the run is.
+    """Appends the training loss to the metrics and says how far the run is; ends a run whose loss is not finite.
 
     A metrics line holds `step` (optimizer steps done), `loss` (mean over the steps since the last line, nats
     per token, label smoothing included), `lr` (of the last of these steps), `tokens` seen and `tokens_per_second`.
@@ -92,6 +93,8 @@ class Progress(L.Callback):
             tokens=step * self.tokens_per_step,
             tokens_per_second=round(tokens_per_second, 1),
         )
+        # Not at checkpoints: when those are written depends on the clock, and what a run ends with must not.
+        check_loss("training", loss, step)
         if now - self._spoke >= _SECONDS or step == trainer.max_steps:
             self._spoke = now
             left = now / step * (trainer.max_steps - step)

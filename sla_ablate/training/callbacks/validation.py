@@ -13,15 +13,17 @@ from sla_ablate.data.classes import ClassSums
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.model.gpt import GPT
 from sla_ablate.training.callbacks.metrics import Metrics
+from sla_ablate.training.divergence import check_loss
 from sla_ablate.training.evaluation import document_nll
 from sla_ablate.training.module import LanguageModel
+from sla_ablate.training.ranks import gather
 from sla_ablate.training.strategies import whole
 
 
 class Validation(L.Callback):
     """Appends the validation loss (nats per token), perplexity and bits per byte every so many steps and at the end.
 
-    On several devices the first validates, alone.
+    On several devices the first validates, alone. A run whose validation loss is not finite is ended.
 
     Args:
         metrics: where the lines go.
@@ -67,9 +69,8 @@ class Validation(L.Callback):
             return
         assert isinstance(pl_module, LanguageModel)
         model = whole(pl_module.model)
-        if not trainer.is_global_zero:
-            return
-        loss, _ = self.validate(model, step)
+        loss, *_ = gather(self.validate(model, step)[0] if trainer.is_global_zero else 0.0)
+        check_loss("validation", loss, step)
         self.say(f"step {step}/{trainer.max_steps}  validation loss {loss:.4f}")
 
     def validate(self, model: GPT, step: int, sums: ClassSums | None = None) -> tuple[float, dict[str, Any]]:

@@ -24,6 +24,16 @@ def test_to_gpt2_and_back_is_the_same_model():
     assert torch.equal(again(tokens), model(tokens))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_no_model(tmp_path, value):
+    model = model_of(PATTERN)
+    with torch.no_grad():
+        model.h[1].ln_1.weight[3] = value
+    model.save(tmp_path)
+    with pytest.raises(InputError, match=r"model\.safetensors: 'h\.1\.ln_1\.weight' is not finite"):
+        GPT.load(tmp_path)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_transformers_loads_to_gpt2(bias):
     transformers = pytest.importorskip("transformers")

@@ -52,6 +52,16 @@ def test_every_pattern_goes_on_as_without_a_cache(monkeypatch, name):
     assert torch.equal(out[0], tokens)
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_logits_that_are_no_numbers_give_no_token(temperature):
+    model = model_of(BASELINE).float()
+    with torch.no_grad():
+        model.ln_f.weight.fill_(3e38)  # finite, and so are the hidden states of some tokens only
+        model.wte.weight.mul_(1e3)
+    with pytest.raises(InputError, match="the model's logits are not finite"):
+        model.generate(random_tokens(2, 5), 3, temperature=temperature)
+
+
 @PROPERTY
 @given(models(), st.lists(st.integers(1, 20), min_size=1, max_size=4))
 def test_rows_of_any_lengths_are_continued_as_alone(model, lengths):
