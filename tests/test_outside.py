@@ -308,7 +308,7 @@ PREPARE = ("prepare", "data.path=notes/*.md", "data.cache=cache")
             r"id 'id' occurs again in .*b.md; .*data.reader \('my_package.wrong:same'\) must give others",
         ),
         (("prepare", "data.reader=my_package.readers:paragraphs"), "data.reader reads the files of data.path"),
-        ((*PREPARE[:1], "data.path=none/*", "data.reader=my_package.readers:paragraphs"), r"'none/\*' holds no file"),
+        ((*PREPARE[:1], "data.path=none/*", "data.reader=my_package.readers:paragraphs"), r"/none/\*' holds no file"),
         (("analyze", "sweep", "--metric", "my_package.metrics"), "--metric 'my_package.metrics' names nothing"),
         (("analyze", "sweep", "--metric", "my_package.metrics:TileMetric"), "is no metric; write a subclass of"),
         (("figure", "my_package.figures", "sweep"), "figure 'my_package.figures' is unknown; .*my_package.module:name"),
