@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +76,8 @@ def read_documents(config: DataConfig, log: Callable[[str], object] = lambda lin
     seen: set[str] = set()
     blank = 0
     for path in source_files(config):
-        name = path.relative_to(root).as_posix()
         if reader is None:
-            rows = read_file(path, name, config.text_field, config.id_field)
+            rows = read_file(path, _name(path, root), config.text_field, config.id_field)
         else:
             rows = read_with(reader, path)
         for identity, text in rows:
@@ -93,6 +93,14 @@ def read_documents(config: DataConfig, log: Callable[[str], object] = lambda lin
             yield Document(identity, text)
     if blank:
         log(f"{blank:,} row(s) without text left out")
+
+
+def _name(file: Path, root: Path) -> str:
+    """A file's path relative to the root, the same in every locale."""
+    try:
+        return os.fsencode(file.relative_to(root).as_posix()).decode()
+    except UnicodeDecodeError:
+        raise InputError(f"the name of {str(file)!r} is not UTF-8; rename it") from None
 
 
 def own_reader(config: DataConfig) -> Callable[[Path], object] | None:

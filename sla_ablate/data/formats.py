@@ -33,7 +33,6 @@ def read_file(path: Path, name: str, text_field: str, id_field: str) -> Iterator
             Unicode. The message starts with the file and, where there is one, the row.
     """
     suffix = format_suffix(path) or ""
-    _check_unicode(name, f"the name of {path}")
     with _naming(str(path)), open_unpacked(path) as stream:
         if suffix.startswith(".txt"):
             yield name, _decode(stream.read(), path)

@@ -110,6 +110,6 @@ def read_config(run: Path) -> RunConfig:
     """
     path = run / "config.yaml"
     try:
-        return RunConfig.from_dict(yaml.load(path.read_text(), _YAML_LOADER))
+        return RunConfig.from_dict(yaml.load(path.read_text(encoding="utf-8"), _YAML_LOADER))
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

@@ -92,7 +92,7 @@ def _wandb(config: RunConfig, folder: Path) -> RunLogger:
     logger = WandbLogger(
         folder.name,
         folder,
-        id=identifier.read_text(),
+        id=identifier.read_text(encoding="utf-8"),
         resume="allow" if config.logger.mode == "online" else None,
         project=config.logger.project,
         group=config.sweep,
@@ -128,11 +128,11 @@ def _mlflow(config: RunConfig, folder: Path) -> RunLogger:
     with FileLock(folder.parent / ".mlflow.lock"):  # the first runs of a sweep would all make the database at once
         mlflow.set_experiment(config.logger.project)
     identifier = folder / "mlflow.id"
-    resumed = identifier.exists() and _is_active(identifier.read_text())
+    resumed = identifier.exists() and _is_active(identifier.read_text(encoding="utf-8"))
     logger = MLFlowLogger(
         config.logger.project,
         run_name=folder.name,
-        run_id=identifier.read_text() if resumed else None,
+        run_id=identifier.read_text(encoding="utf-8") if resumed else None,
         tracking_uri=uri,
         tags={"sweep": config.sweep},
     )

@@ -61,7 +61,7 @@ def _git_commit() -> str | None:
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return None
-    head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True)
+    head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, encoding="utf-8")
     return head.stdout.strip() or None
 
 

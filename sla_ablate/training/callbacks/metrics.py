@@ -31,7 +31,7 @@ class Metrics(L.Callback):
         """Append a line."""
         if self.path is None:
             return
-        with naming(self.path), self.path.open("a") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
         if self.logger is not None:
             self.logger.log(**values)
@@ -56,5 +56,5 @@ class Metrics(L.Callback):
             )
         os.truncate(self.path, state_dict["bytes"])
         if self.logger is not None and not self.logger.resumed:
-            for line in self.path.read_text().splitlines():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
                 self.logger.log(**json.loads(line))
