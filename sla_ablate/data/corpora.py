@@ -13,7 +13,7 @@ from sla_ablate.data.books import BOOKS
 from sla_ablate.data.compression import COMPRESSIONS
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.formats import format_suffix, read_file, read_with
-from sla_ablate.errors import InputError, named, unknown
+from sla_ablate.errors import InputError, named
 
 EMBEDDED = Path(__file__).parent / "corpus" / "sotu.jsonl.xz"
 CORPORA = ("sotu", "books")
@@ -32,14 +32,15 @@ def fetch(config: DataConfig, log: Callable[[str], object]) -> None:
     """Bring a corpus that is read by its name, and is not embedded, into the cache.
 
     Raises:
-        InputError: it cannot be fetched or stored, or there is none of that name.
+        InputError: it cannot be fetched or stored.
     """
-    if config.path is not None:
-        return
-    if config.corpus not in CORPORA:
-        raise unknown("data.corpus", config.corpus, CORPORA)
-    if config.corpus == "books":
+    if config.path is None and config.corpus == "books":
         BOOKS.fetch(made_cache(config), log)
+
+
+def is_fetched(config: DataConfig) -> bool:
+    """Tell whether there is nothing to `fetch`."""
+    return config.path is not None or _path(config).exists()
 
 
 def cache_of(config: DataConfig) -> Path:

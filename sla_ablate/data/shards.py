@@ -23,11 +23,13 @@ import numpy as np
 
 from sla_ablate.data.config import PARTS, DataConfig
 from sla_ablate.data.corpora import (
+    CORPORA,
     Document,
     cache_of,
     corpus_name,
     corpus_root,
     fetch,
+    is_fetched,
     made_cache,
     own_reader,
     read_documents,
@@ -136,12 +138,7 @@ def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenSh
     Raises:
         InputError: an option or the corpus cannot be used, or the folder's contents are damaged.
     """
-    if config.tokenizer not in ("bpe", "bytes"):
-        raise unknown("data.tokenizer", config.tokenizer, ("bpe", "bytes"))
-    if not 0 < config.validation_fraction < 1:
-        raise InputError(
-            f"data.validation_fraction {config.validation_fraction} is out of range; choose between 0 and 1"
-        )
+    _check(config)
     fetch(config, log)
     folder = _cache_folder(config)
     if not folder.exists():
@@ -152,6 +149,30 @@ def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenSh
             if not folder.exists():
                 _prepare_locked(config, folder, log)
     return TokenShards.open(folder)
+
+
+def prepared(config: DataConfig) -> TokenShards | None:
+    """What `prepare` has made of a corpus; None if it has not been asked to.
+
+    Raises:
+        InputError: as `prepare`.
+    """
+    _check(config)
+    if not is_fetched(config):
+        return None
+    folder = _cache_folder(config)
+    return TokenShards.open(folder) if folder.exists() else None
+
+
+def _check(config: DataConfig) -> None:
+    if config.tokenizer not in ("bpe", "bytes"):
+        raise unknown("data.tokenizer", config.tokenizer, ("bpe", "bytes"))
+    if not 0 < config.validation_fraction < 1:
+        raise InputError(
+            f"data.validation_fraction {config.validation_fraction} is out of range; choose between 0 and 1"
+        )
+    if config.corpus not in CORPORA:
+        raise unknown("data.corpus", config.corpus, CORPORA)
 
 
 def _cache_folder(config: DataConfig) -> Path:

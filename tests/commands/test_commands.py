@@ -215,6 +215,25 @@ def test_report_of_nothing_is_one_line(here):
     assert done.stderr == "sla-ablate: runs/min holds no runs; beside it there are: mine\n"
 
 
+def test_a_list_tokenizes_nothing_and_tells_what_is_known(here, tmp_path, small_corpus):
+    runs = ["train", "-m", *TINY, f"data.path={small_corpus}", "data.cache=cache", "pattern=baseline,sla_near"]
+    done = here(*runs, "--list")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [
+        ["baseline-s0-…", "unknown"],
+        ["sla-d1-h2-s0-…", "unknown"],
+    ]
+    assert "2 run(s): 2 unknown" in done.stdout
+    assert "unknown until the corpus is tokenized" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert "/none.txt' does not exist" in here(*runs, "--list", "data.path=none.txt").stderr
+
+    assert here("prepare", *runs[2:]).returncode == 0
+    listed = here(*runs, "--list").stdout
+    assert re.search(r"^baseline-s0-[0-9a-f]{8}  waiting", listed, re.MULTILINE)
+    assert "2 run(s): 2 waiting" in listed and "unknown" not in listed
+
+
 def test_prepare_tells_what_it_made(here, tiny):
     done = here("prepare", *tiny)
     assert done.returncode == 0, done.stderr
