@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [*ROOT.glob("sla_ablate/**/*.py"), *ROOT.glob("analysis/**/*.py")]
-BINARY_BY_DEFAULT = {"gzip", "lzma", "os", "TokenShards"}
+BINARY_BY_DEFAULT = {"gzip", "lzma", "os", "tarfile", "TokenShards"}
 """Whose `open` is none of a text file, unless it is told so."""
 
 
@@ -21,7 +21,7 @@ def names_no_encoding(call: ast.Call) -> bool:
     name = getattr(call.func, "attr", getattr(call.func, "id", ""))
     if name in ("open", "fdopen"):
         owner = getattr(getattr(call.func, "value", None), "id", "")
-        given = [a.value for a in (*call.args, *(k.value for k in call.keywords)) if isinstance(a, ast.Constant)]
+        given = [node.value for a in call.args for node in ast.walk(a) if isinstance(node, ast.Constant)]
         return owner not in BINARY_BY_DEFAULT and not any("b" in str(mode) for mode in given)
     return name in ("read_text", "write_text") or bool({"text", "universal_newlines"} & keywords)
 

@@ -78,7 +78,7 @@ def processor_kind(accelerator: str = "auto") -> str:
     """The kind of processor that runs are carried out on here: a GPU's name, else the processor's."""
     if visible_devices(accelerator):
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        return subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[0].strip()
+        return subprocess.run(query, capture_output=True, encoding="utf-8").stdout.splitlines()[0].strip()
     return processor("model name") or platform.machine()
 
 

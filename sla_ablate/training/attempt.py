@@ -85,6 +85,7 @@ def _attempt(
     checkpoint, step = last_checkpoint(checkpoints)
     metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None, logger)
     if rank.number == 0:
+        record.setdefault("data", {})["split_by"] = shards.manifest.get("split_by", "id")
         record["environment"] = environment(config, device, trained_in)
         write_record(folder, record)
         checkpoints.mkdir(exist_ok=True)

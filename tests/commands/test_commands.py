@@ -132,6 +132,7 @@ def test_a_multirun(trained):
     record = by_name["baseline", 0]
     assert record["cost"]["tokens"] == 4 * 2 * 16
     assert record["environment"]["threads"] == 1
+    assert record["data"]["split_by"] == "id"
     assert record["results"]["validation"]["stride"] == 16
 
     run = folder / "runs" / "s" / record["run_id"]
@@ -230,7 +231,7 @@ def test_a_list_tokenizes_nothing_and_tells_what_is_known(here, tmp_path, small_
 
     assert here("prepare", *runs[2:]).returncode == 0
     listed = here(*runs, "--list").stdout
-    assert re.search(r"^baseline-s0-[0-9a-f]{8}  waiting", listed, re.MULTILINE)
+    assert re.search(r"^baseline-s0-[0-9a-f]{8} +waiting", listed, re.MULTILINE)
     assert "2 run(s): 2 waiting" in listed and "unknown" not in listed
 
 
