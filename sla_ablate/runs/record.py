@@ -79,7 +79,7 @@ def _as_json(value: Any) -> bytes:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _damaged(path) from None
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from sla_ablate.data import progress
 from sla_ablate.data.tokenizers import (
     END_OF_TEXT,
     BytePairTokenizer,
@@ -96,6 +97,15 @@ def test_a_long_word_is_learnt_from_in_pieces(word):
     assert piecewise.fingerprint == BytePairTokenizer.train([*TEXTS, *pieces], 290).fingerprint
     assert piecewise.decode(piecewise.encode_batch([word])[0]) == word
     assert "FixedLength" not in piecewise.backend.to_str()
+
+
+def test_learning_says_how_long_it_takes(monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS", 0.001)
+    said = []
+    with progress.waiting("learning", said.append):
+        while len(said) < 3:
+            pass
+    assert said[:2] == ["learning", "learning: 0 s"]
 
 
 def test_words_of_usual_length_are_not_touched():
