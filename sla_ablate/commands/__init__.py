@@ -73,7 +73,7 @@ def _replace_what_cannot_be_shown() -> None:
     """Have characters that the terminal's encoding lacks replaced, in the processes to come too, but never in files."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # Python does it for stderr
-    os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"
+        os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"
 
 
 def names() -> list[str]:
