@@ -91,7 +91,7 @@ class SweepData:
         """One row a line of each run's `metrics.jsonl`; columns run, pattern, seed, pairing and the line's own."""
         tables = []
         for record in self.records:
-            lines = (self.run_folder(record) / "metrics.jsonl").read_text().splitlines()
+            lines = (self.run_folder(record) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
             identity = (record["run_id"], record["pattern"]["label"], record["seed"], record["pairing"])
             tables.append(pd.DataFrame(map(json.loads, lines)).assign(**dict(zip(_INDEX, identity, strict=True))))
         return pd.concat(tables, ignore_index=True)

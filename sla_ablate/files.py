@@ -12,7 +12,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from sla_ablate.errors import InputError
+
 _UNFINISHED = ".tmp"
+
+
+def absolute(text: str) -> Path:
+    """The path that a user wrote, from the root on: `~` is home, and what is relative begins in the working folder.
+
+    Raises:
+        InputError: it begins with the home of a user that does not exist, or is not UTF-8.
+    """
+    try:
+        path = (Path(text).expanduser() if text.startswith("~") else Path(text)).absolute()
+        str(path).encode()
+    except RuntimeError:
+        raise InputError(f"{text!r} names the home of nobody") from None
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{str(path)!r} is not UTF-8, or not in this locale; rename it or set LC_ALL=C.UTF-8"
+        ) from None
+    return path
 
 
 @contextmanager

@@ -246,7 +246,8 @@ BROKEN = {
         "def baseline(n_layer, n_head): ...\n\n\n"
         "def pair(path):\n    yield 'id', 1\n\n\n"
         "def same(path):\n    yield 'id', 'text'\n\n\n"
-        "def none(path): ...\n"
+        "def none(path): ...\n\n\n"
+        "def raising(path):\n    yield 'id', 'text'\n    yield 'other', 1 / 0\n"
     ),
     "my_conf/pattern/typo.yaml": "nme: sla\n",
     "my_conf/pattern/unreadable.yaml": "name: [\n",
@@ -297,13 +298,17 @@ PREPARE = ("prepare", "data.path=notes/*.md", "data.cache=cache")
         ((*PREPARE, "data.reader=my_package.readers:paragraph"), "did you mean 'paragraphs'"),
         ((*PREPARE, "data.reader=my_package:__path__"), "'my_package:__path__' is no function"),
         ((*PREPARE, "data.reader=my_package.wrong:pair"), r"a.md:1: data.reader gave \('id', 1\); it must give a pair"),
+        (
+            (*PREPARE, "data.reader=my_package.wrong:raising"),
+            r"a.md: data.reader raises after 1 row\(s\) ZeroDivisionError: division by zero \(wrong.py, line \d+\)$",
+        ),
         ((*PREPARE, "data.reader=my_package.wrong:none"), "a.md: data.reader returned a NoneType; it must give pairs"),
         (
             (*PREPARE, "data.reader=my_package.wrong:same"),
             r"id 'id' occurs again in .*b.md; .*data.reader \('my_package.wrong:same'\) must give others",
         ),
         (("prepare", "data.reader=my_package.readers:paragraphs"), "data.reader reads the files of data.path"),
-        ((*PREPARE[:1], "data.path=none/*", "data.reader=my_package.readers:paragraphs"), r"'none/\*' holds no file"),
+        ((*PREPARE[:1], "data.path=none/*", "data.reader=my_package.readers:paragraphs"), r"/none/\*' holds no file"),
         (("analyze", "sweep", "--metric", "my_package.metrics"), "--metric 'my_package.metrics' names nothing"),
         (("analyze", "sweep", "--metric", "my_package.metrics:TileMetric"), "is no metric; write a subclass of"),
         (("figure", "my_package.figures", "sweep"), "figure 'my_package.figures' is unknown; .*my_package.module:name"),

@@ -7,6 +7,7 @@ Files whose names begin with an underscore are no commands.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sla_ablate.errors import InputError, unknown
+from sla_ablate.files import absolute
 from sla_ablate.processes.environment import settled
 
 _WIDTH = 40
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in os.environ.keys() - variables:
         del os.environ[name]
     os.environ.update(variables)
+    _replace_what_cannot_be_shown()
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -69,6 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _replace_what_cannot_be_shown() -> None:
+    """Have characters that the terminal's encoding lacks replaced, in the processes to come too, but never in files."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # Python does it for stderr
+        os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"
 
 
 def names() -> list[str]:
@@ -117,8 +127,8 @@ def _complete(arguments: list[str]) -> int:
         if name not in names() or not getattr(_command(name), "TAKES_OVERRIDES", False):
             return 0
         os.environ["COMP_LINE"] = line.replace(f" {name}", "", 1)
-        if (given := re.search(r" --config-dir[ =](\S+) ", line)) and Path(given[1]).is_dir():
-            arguments = ["--config-dir", given[1], *arguments]
+        if (given := re.search(r" --config-dir[ =](\S+) ", line)) and (folder := absolute(given[1])).is_dir():
+            arguments = ["--config-dir", str(folder), *arguments]
     from sla_ablate.config import compose
 
     compose.complete(["--shell-completion", *arguments])

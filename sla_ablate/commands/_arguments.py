@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sla_ablate.errors import InputError
+from sla_ablate.files import absolute
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that takes options by their full names only and tells what is wrong in one line."""
+    """A parser that takes options by their full names only, knows `~`, and tells what is wrong in one line."""
 
     def __init__(self, command: str, **options: Any) -> None:
         super().__init__(prog=f"sla-ablate {command}", allow_abbrev=False, **options)
+        self.register("type", Path, _path)
 
     def error(self, message: str) -> NoReturn:
         """Raise an InputError instead of printing the usage."""
@@ -26,8 +28,12 @@ def add_config_dir(parser: Parser) -> None:
     parser.add_argument("--config-dir", type=_folder, metavar="DIR", help="folder with groups of your own beside ours")
 
 
+def _path(text: str) -> Path:
+    return absolute(text) if text.startswith("~") else Path(text)
+
+
 def _folder(text: str) -> Path:
-    if not (path := Path(text)).is_dir():
+    if not (path := absolute(text)).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no folder")
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sla_ablate.commands._arguments import Parser
@@ -23,17 +24,15 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not 0 <= options.seed < 2**63:
         raise InputError(f"--seed {options.seed} is not possible; choose 0 to {2**63 - 1}")
-    if any("\ud800" <= character <= "\udfff" for character in options.prompt):  # bytes that Python could not decode
-        raise InputError(f"the prompt {options.prompt!r} is not UTF-8")
+    prompt = _utf8(options.prompt)
     import torch
 
     from sla_ablate.runs.trained import load_run
 
     model, tokenizer = load_run(options.run)
     end_of_text = tokenizer.end_of_text
-    prompt = torch.tensor([[end_of_text, *tokenizer.encode_batch([options.prompt])[0].tolist()]])
     tokens = model.generate(
-        prompt,
+        torch.tensor([[end_of_text, *tokenizer.encode_batch([prompt])[0].tolist()]]),
         options.max_new_tokens,
         temperature=options.temperature,
         top_k=options.top_k,
@@ -43,3 +42,13 @@ def run(arguments: list[str]) -> int:
     )
     print(tokenizer.decode(t for t in tokens[0].tolist() if t != end_of_text))
     return 0
+
+
+def _utf8(text: str) -> str:
+    """An argument whose bytes the locale's encoding may lack, as it does in LC_ALL=C."""
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        return text
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        raise InputError(f"the prompt {text!r} is not UTF-8") from None

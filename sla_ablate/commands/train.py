@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
     from sla_ablate.launch.plan import plan as make_plan
     from sla_ablate.runs.provenance import command_line
 
-    plan = make_plan(options.overrides, options.multirun, options.config_dir)
+    plan = make_plan(options.overrides, options.multirun, options.config_dir, tokenize=not options.list)
     command = command_line("train", arguments)
     if plan.space is not None:
         if options.list or count > 1:
@@ -43,7 +43,9 @@ def run(arguments: list[str]) -> int:
     if options.list:
         from sla_ablate.runs import ledger, status
 
-        print(status.table([ledger.cell(run.folder) for run in runs]))
+        print(status.table([ledger.cell(run.folder) if run.tokenized else ledger.unknown(run.config) for run in runs]))
+        if not all(run.tokenized for run in runs):
+            print("unknown until the corpus is tokenized, as `sla-ablate prepare` does: the ends of ids, and states")
         return 0
     from sla_ablate.launch.launch import carry_out_all
 

@@ -31,6 +31,7 @@ from sla_ablate.config.machine import parallel_runs
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.errors import InputError, unknown
+from sla_ablate.files import absolute
 
 OPTIONAL_GROUPS = ("experiment", "scale")
 OPEN = "pattern.options"
@@ -81,19 +82,20 @@ def compose(overrides: Sequence[str], multirun: bool = False, config_dir: Path |
             checker.check(override)
         # An experiment may ask for a multirun; compose without the sweeps to learn that.
         full = composer([str(o.input_line) for o in parsed if not o.is_sweep_override()], multirun)
+        full.output = str(absolute(full.output))
         swept = full.hydra.sweeper.get("params") or {}
         if not multirun and full.hydra.mode != RunMode.MULTIRUN:
             for override in parsed:
                 if override.is_sweep_override():
                     told = str(override.input_line).removeprefix("++")
                     raise InputError(f"{told!r} has several values; add -m to run each of them")
-            return Composed(full, [_typed(full)])
+            return Composed(full, [_with_absolute_paths(_typed(full))])
         cells = [f"{key}={value}" for key, value in swept.items()] + list(overrides)
         for override in _parse(cells[: len(swept)]):
             checker.check(override)
         space = _search_space(full, _parse(cells))
         batch = cells_of(_parse(cells)) if space is None else space.corners()
-        return Composed(full, _cells(composer, batch), space)
+        return Composed(full, list(map(_with_absolute_paths, _cells(composer, batch))), space)
 
 
 def compose_cell(overrides: Sequence[str], config_dir: Path | None = None) -> RunConfig:
@@ -104,7 +106,7 @@ def compose_cell(overrides: Sequence[str], config_dir: Path | None = None) -> Ru
     """
     with _one_line():
         (config,) = _cells(_Composer(config_dir), [list(overrides)])
-    return config
+    return _with_absolute_paths(config)
 
 
 def _search_space(full: DictConfig, overrides: Sequence[Override]) -> SearchSpace | None:
@@ -170,6 +172,20 @@ def _typed(config: DictConfig) -> RunConfig:
     assert isinstance(values, dict)
     values.pop("hydra", None)
     return RunConfig.from_dict({str(key): value for key, value in values.items()})
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Have a run find its files from any folder; what is in a home stays so, for whose home it is may change."""
+    config.output = str(absolute(config.output))
+    for name in ("path", "cache"):
+        path: str | None = getattr(config.data, name)
+        if path is not None:
+            setattr(config.data, name, path if path == "~" or path.startswith("~/") else str(absolute(path)))
+    uri = config.logger.tracking_uri or ""
+    database = "sqlite:///" if uri.startswith("sqlite:///") else ""
+    if database or not (uri in ("", "databricks") or ":" in uri):
+        config.logger.tracking_uri = f"{database}{absolute(uri.removeprefix(database))}"
+    return config
 
 
 class _Composer:

@@ -64,7 +64,7 @@ def _installed() -> list[Gpu]:
     if version("torch").endswith("+cpu"):
         return []
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8").stdout
     except FileNotFoundError:
         return []
     gpus: list[Gpu] = []
@@ -103,7 +103,7 @@ def _compute_capabilities() -> list[float]:
     """The CUDA compute capabilities of this machine's GPUs."""
     try:
         query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-        listing = subprocess.run(query, capture_output=True, text=True).stdout
+        listing = subprocess.run(query, capture_output=True, encoding="utf-8").stdout
     except FileNotFoundError:
         return []
     return [float(line) for line in listing.split() if re.fullmatch(r"\d+\.\d+", line)]
@@ -113,7 +113,7 @@ def processor_kind(accelerator: str = "auto") -> str:
     """The kind of processor that runs are carried out on here: a GPU's name, else the processor's."""
     if visible_devices(accelerator):
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        return subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[0].strip()
+        return subprocess.run(query, capture_output=True, encoding="utf-8").stdout.splitlines()[0].strip()
     return processor_name()
 
 
@@ -134,5 +134,5 @@ def processor_name() -> str:
 def processor(field: str) -> str:
     """A field of Linux's description of the processor, such as `flags`, its instruction sets; empty elsewhere."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == field), "")

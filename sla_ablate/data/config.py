@@ -13,7 +13,8 @@ class DataConfig:
     """Which text a run reads and how it becomes tokens."""
 
     path: str | None = None
-    """A .txt, .jsonl or .parquet file (plain, .gz, .xz, .zst), a folder or a glob; null: a corpus with a name."""
+    """A .txt, .jsonl or .parquet file (plain, .gz, .xz, .zst), a folder or a glob (a path that exists is no glob);
+    a single document is cut at ends of paragraphs, and its last parts are validation; null: a corpus with a name."""
     corpus: str = "sotu"
     """The corpus that is read without a path: `sotu`, which is embedded, or `books`, which is fetched once."""
     reader: str | None = None
@@ -24,7 +25,7 @@ class DataConfig:
     vocab_size: int = 4096
     """Tokens of the BPE vocabulary, end of text included; raw bytes always have 257."""
     validation_fraction: float = 0.1
-    """Expected share of documents in the validation split."""
+    """Expected share of documents in the validation split; of a single document that of its end."""
     text_field: str = "text"
     """Field of a JSON line or Parquet column that holds the text."""
     id_field: str = "id"

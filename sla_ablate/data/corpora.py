@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sla_ablate.data.books import BOOKS
+from sla_ablate.data.compression import COMPRESSIONS
 from sla_ablate.data.config import DataConfig
-from sla_ablate.data.formats import COMPRESSIONS, checked_rows, format_suffix, read_file
-from sla_ablate.errors import InputError, named, unknown
+from sla_ablate.data.formats import format_suffix, read_file, read_with
+from sla_ablate.errors import InputError, named
 
 EMBEDDED = Path(__file__).parent / "corpus" / "sotu.jsonl.xz"
 CORPORA = ("sotu", "books")
@@ -30,14 +32,15 @@ def fetch(config: DataConfig, log: Callable[[str], object]) -> None:
     """Bring a corpus that is read by its name, and is not embedded, into the cache.
 
     Raises:
-        InputError: it cannot be fetched or stored, or there is none of that name.
+        InputError: it cannot be fetched or stored.
     """
-    if config.path is not None:
-        return
-    if config.corpus not in CORPORA:
-        raise unknown("data.corpus", config.corpus, CORPORA)
-    if config.corpus == "books":
+    if config.path is None and config.corpus == "books":
         BOOKS.fetch(made_cache(config), log)
+
+
+def is_fetched(config: DataConfig) -> bool:
+    """Tell whether there is nothing to `fetch`."""
+    return config.path is not None or _path(config).exists()
 
 
 def cache_of(config: DataConfig) -> Path:
@@ -59,8 +62,12 @@ def made_cache(config: DataConfig) -> Path:
     return folder
 
 
-def read_documents(config: DataConfig) -> Iterator[Document]:
+def read_documents(config: DataConfig, log: Callable[[str], object] = lambda line: None) -> Iterator[Document]:
     """The corpus's documents in order of file and row; blank ones are skipped.
+
+    Args:
+        config: of the corpus.
+        log: is told how many were skipped.
 
     Raises:
         InputError: a file or a row of it cannot be used, or two documents have the same id.
@@ -68,14 +75,15 @@ def read_documents(config: DataConfig) -> Iterator[Document]:
     root = corpus_root(config)
     reader = own_reader(config)
     seen: set[str] = set()
+    blank = 0
     for path in source_files(config):
-        name = path.relative_to(root).as_posix()
         if reader is None:
-            rows = read_file(path, name, config.text_field, config.id_field)
+            rows = read_file(path, _name(path, root), config.text_field, config.id_field)
         else:
-            rows = checked_rows(reader(path), path)
+            rows = read_with(reader, path)
         for identity, text in rows:
             if not text or text.isspace():
+                blank += 1
                 continue
             if identity in seen:
                 remedy = f"data.id_field ({config.id_field!r}) must name another field"
@@ -84,6 +92,16 @@ def read_documents(config: DataConfig) -> Iterator[Document]:
                 raise InputError(f"document id {identity!r} occurs again in {path}; ids must be unique: {remedy}")
             seen.add(identity)
             yield Document(identity, text)
+    if blank:
+        log(f"{blank:,} row(s) without text left out")
+
+
+def _name(file: Path, root: Path) -> str:
+    """A file's path relative to the root, the same in every locale."""
+    try:
+        return os.fsencode(file.relative_to(root).as_posix()).decode()
+    except UnicodeDecodeError:
+        raise InputError(f"the name of {str(file)!r} is not UTF-8; rename it") from None
 
 
 def own_reader(config: DataConfig) -> Callable[[Path], object] | None:
@@ -114,11 +132,11 @@ def source_files(config: DataConfig) -> list[Path]:
         if format_suffix(path) is None and not any_format:
             raise InputError(f"data.path {config.path!r} is in no supported format; give {_FORMATS}")
         return [path]
-    if path.is_dir():
+    root = corpus_root(config)
+    if path == root:
         found = path.rglob("*")
-    elif _is_glob(path):
-        root = corpus_root(config)
-        found = root.glob(str(path.relative_to(root)))
+    elif any(mark in (pattern := str(path.relative_to(root))) for mark in "*?["):
+        found = root.glob(pattern)
     else:
         raise InputError(f"data.path {config.path!r} does not exist{_nearest(path)}")
     files = sorted({file for file in found if (any_format or format_suffix(file)) and file.is_file()})
@@ -129,13 +147,9 @@ def source_files(config: DataConfig) -> list[Path]:
 
 
 def corpus_root(config: DataConfig) -> Path:
-    """The folder that document ids are relative to: the one given, a file's, or a glob's fixed part."""
+    """The folder that document ids are relative to: the one given, a file's, or as much of a glob as is there."""
     path = _path(config)
-    if path.is_dir():
-        return path
-    if path.is_file():
-        return path.parent
-    return next(parent for parent in path.parents if not _is_glob(parent))
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def corpus_name(config: DataConfig) -> str:
@@ -150,10 +164,6 @@ def _path(config: DataConfig) -> Path:
     if config.path is not None:
         return Path(config.path).expanduser().absolute()
     return BOOKS.file(cache_of(config)) if config.corpus == "books" else EMBEDDED
-
-
-def _is_glob(path: Path) -> bool:
-    return any(mark in str(path) for mark in "*?[")
 
 
 def _nearest(path: Path) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import lzma
-import zlib
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sla_ablate.data.compression import COMPRESSIONS, Allowance, open_unpacked
 from sla_ablate.errors import InputError, unknown
 
-COMPRESSIONS = (".gz", ".xz", ".zst")
 SUFFIXES = tuple(
     suffix + compression for suffix in (".txt", ".jsonl", ".parquet") for compression in ("", *COMPRESSIONS)
 )
@@ -34,31 +33,32 @@ def read_file(path: Path, name: str, text_field: str, id_field: str) -> Iterator
             Unicode. The message starts with the file and, where there is one, the row.
     """
     suffix = format_suffix(path) or ""
+    with _naming(str(path)), open_unpacked(path) as stream:
+        if suffix.startswith(".txt"):
+            yield name, _decode(stream.read(), path)
+        elif suffix.startswith(".jsonl"):
+            yield from _json_rows(stream, path, name, text_field, id_field)
+        else:
+            # Parquet is read from its end, which a compressed stream cannot do.
+            source = stream if suffix == ".parquet" else io.BytesIO(stream.read())
+            yield from _parquet_rows(source, path, name, text_field, id_field)
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Have whatever the libraries that read a file or a row raise say which it was."""
     try:
-        with _open(path) as stream:
-            if suffix.startswith(".txt"):
-                yield name, _decode(stream.read(), path)
-            elif suffix.startswith(".jsonl"):
-                yield from _json_rows(stream, path, name, text_field, id_field)
-            else:
-                # Parquet is read from its end, which a compressed stream cannot do.
-                source = stream if suffix == ".parquet" else io.BytesIO(stream.read())
-                yield from _parquet_rows(source, path, name, text_field, id_field)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        yield
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is not UTF-8: {error.reason}") from error
+    except Exception as error:
+        raise InputError(f"{where} cannot be read: {_told(error)}") from error
 
 
-def _open(path: Path) -> io.BufferedIOBase:
-    if path.suffix == ".gz":
-        return gzip.open(path)
-    if path.suffix == ".xz":
-        return lzma.open(path)
-    if path.suffix == ".zst":
-        # Unlike the zstandard package, this reads all frames and notices a truncated one.
-        import pyarrow
-
-        return io.BufferedReader(pyarrow.input_stream(path, compression="zstd"))
-    return path.open("rb")
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _decode(raw: bytes, path: Path, first_line: int = 1) -> str:
@@ -77,34 +77,45 @@ def _json_rows(
             continue
         where = f"{path}:{number}"
         line = _decode(raw, path, number)
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where} is not JSON: {error.msg} at column {error.colno}") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{where} holds a JSON {type(row).__name__}; each line must be an object")
-        if text_field not in row:
-            raise unknown(f"{where}: data.text_field", text_field, row)
-        identity, text = _row(row[text_field], row.get(id_field), where, f"{name}:{number}")
+        with _naming(where):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"{where} is not JSON: {error.msg} at column {error.colno}") from error
+            if not isinstance(row, dict):
+                raise InputError(f"{where} holds a JSON {type(row).__name__}; each line must be an object")
+            if text_field not in row:
+                raise unknown(f"{where}: data.text_field", text_field, row)
+            identity, text = _row(row[text_field], row.get(id_field), where, f"{name}:{number}")
         _check_unicode(identity + text, where)
         yield identity, text
 
 
-def checked_rows(rows: object, path: Path) -> Iterator[tuple[str, str]]:
+def read_with(reader: Callable[[Path], object], path: Path) -> Iterator[tuple[str, str]]:
     """What a reader of the user's own makes of a file, if it is pairs of an id and a text.
 
     Raises:
-        InputError: it is something else, or text is not Unicode.
+        InputError: it is something else, text is not Unicode, or the reader raises an exception.
     """
-    if not isinstance(rows, Iterable):
-        raise InputError(f"{path}: data.reader returned a {type(rows).__name__}; it must give pairs (id, text)")
-    for number, row in enumerate(rows, start=1):
-        match row:
-            case (str(identity), str(text)):
-                _check_unicode(identity + text, f"{path}:{number}")
-                yield identity, text
-            case _:
-                raise InputError(f"{path}:{number}: data.reader gave {row!r:.60}; it must give a pair (id, text)")
+    number = 0
+    try:
+        rows = reader(path)
+        if not isinstance(rows, Iterable):
+            raise InputError(f"{path}: data.reader returned a {type(rows).__name__}; it must give pairs (id, text)")
+        for row in rows:
+            number += 1
+            match row:
+                case (str(identity), str(text)):
+                    _check_unicode(identity + text, f"{path}:{number}")
+                    yield identity, text
+                case _:
+                    raise InputError(f"{path}:{number}: data.reader gave {row!r:.60}; it must give a pair (id, text)")
+    except InputError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raised = f"{type(error).__name__}: {_told(error)} ({Path(place.filename).name}, line {place.lineno})"
+        raise InputError(f"{path}: data.reader raises after {number} row(s) {raised}") from error
 
 
 def _check_unicode(text: str, where: str) -> None:
@@ -120,25 +131,32 @@ def _parquet_rows(
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        file = pyarrow.parquet.ParquetFile(source)
-        fields = file.schema_arrow.names
-        if text_field not in fields:
-            raise unknown(f"{path}: data.text_field", text_field, fields)
-        columns = [field for field in (text_field, id_field) if field in fields]
-        number = 0
-        for batch in file.iter_batches(batch_size=1024, columns=columns):
-            texts = batch.column(text_field)
-            ids = batch.column(id_field) if id_field in columns else pyarrow.nulls(len(texts))
-            for text, identity in zip(texts, ids, strict=True):
-                number += 1
-                where = f"{path}:{number}"
-                try:
-                    yield _row(text.as_py(), identity.as_py(), where, f"{name}:{number}")
-                except UnicodeDecodeError as error:
-                    raise InputError(f"{where} is not UTF-8: {error.reason}") from error
-    except pyarrow.ArrowInvalid as error:
-        raise InputError(f"{path} is no readable Parquet file: {error}") from error
+    file = pyarrow.parquet.ParquetFile(source)
+    schema, metadata = file.schema_arrow, file.metadata
+    if text_field not in schema.names:
+        raise unknown(f"{path}: data.text_field", text_field, schema.names)
+    columns = [field for field in (text_field, id_field) if field in schema.names]
+    for column in columns:
+        if schema.names.count(column) > 1:
+            raise InputError(f"{path} has several columns {column!r}; name another, or leave one in the file")
+    claimed = Allowance(path)
+    for group in range(metadata.num_row_groups):
+        claimed.take(metadata.row_group(group).total_byte_size)
+    # A text that is stored once for thousands of rows must not be copied for all of them at once.
+    strings = [c for c in columns if schema.field(c).type in (pyarrow.string(), pyarrow.large_string())]
+    file = pyarrow.parquet.ParquetFile(source, metadata=metadata, read_dictionary=strings)
+    read = Allowance(path)
+    number = 0
+    for batch in file.iter_batches(batch_size=1024, columns=columns):
+        texts = batch.column(text_field)
+        ids = batch.column(id_field) if id_field in columns else pyarrow.nulls(len(texts))
+        for text, identity in zip(texts, ids, strict=True):
+            number += 1
+            where = f"{path}:{number}"
+            with _naming(where):
+                row = _row(text.as_py(), identity.as_py(), where, f"{name}:{number}")
+            read.take(sum(map(len, row)))
+            yield row
 
 
 def _row(text: Any, identity: Any, where: str, fallback: str) -> tuple[str, str]:

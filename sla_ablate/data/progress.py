@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _SECONDS = 5.0
 
@@ -31,3 +33,22 @@ class Progress:
         rate = megabytes / max(self._last - self._start, 1e-9)
         documents = f"{self._documents:,} documents, " if self._documents else ""
         self._log(f"{self._task}: {documents}{megabytes:,.1f} MB, {rate:.1f} MB/s")
+
+
+@contextmanager
+def waiting(task: str, log: Callable[[str], object]) -> Iterator[None]:
+    """Say what is begun, and every few seconds how long the block has taken: of what does not tell how far it is."""
+
+    def tell() -> None:
+        while not ended.wait(_SECONDS):
+            log(f"{task}: {time.monotonic() - start:.0f} s")
+
+    log(task)
+    start, ended = time.monotonic(), threading.Event()
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()

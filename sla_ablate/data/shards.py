@@ -23,17 +23,20 @@ import numpy as np
 
 from sla_ablate.data.config import PARTS, DataConfig
 from sla_ablate.data.corpora import (
+    CORPORA,
     Document,
     cache_of,
     corpus_name,
     corpus_root,
     fetch,
+    is_fetched,
     made_cache,
     own_reader,
     read_documents,
     source_files,
 )
 from sla_ablate.data.progress import Progress
+from sla_ablate.data.splits import SPLITS, with_splits
 from sla_ablate.data.tokenizers import (
     BytePairTokenizer,
     ByteTokenizer,
@@ -48,7 +51,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
-SPLITS = ("train", "validation")
 _BATCH_BYTES = 4_000_000
 
 
@@ -136,12 +138,7 @@ def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenSh
     Raises:
         InputError: an option or the corpus cannot be used, or the folder's contents are damaged.
     """
-    if config.tokenizer not in ("bpe", "bytes"):
-        raise unknown("data.tokenizer", config.tokenizer, ("bpe", "bytes"))
-    if not 0 < config.validation_fraction < 1:
-        raise InputError(
-            f"data.validation_fraction {config.validation_fraction} is out of range; choose between 0 and 1"
-        )
+    _check(config)
     fetch(config, log)
     folder = _cache_folder(config)
     if not folder.exists():
@@ -154,10 +151,28 @@ def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenSh
     return TokenShards.open(folder)
 
 
-def split_of(document_id: str, validation_fraction: float) -> str:
-    """The split of a document: by its id alone, whatever else the corpus holds."""
-    draw = int.from_bytes(hashlib.sha256(document_id.encode()).digest()[:8], "big") / 2**64
-    return "validation" if draw < validation_fraction else "train"
+def prepared(config: DataConfig) -> TokenShards | None:
+    """What `prepare` has made of a corpus; None if it has not been asked to.
+
+    Raises:
+        InputError: as `prepare`.
+    """
+    _check(config)
+    if not is_fetched(config):
+        return None
+    folder = _cache_folder(config)
+    return TokenShards.open(folder) if folder.exists() else None
+
+
+def _check(config: DataConfig) -> None:
+    if config.tokenizer not in ("bpe", "bytes"):
+        raise unknown("data.tokenizer", config.tokenizer, ("bpe", "bytes"))
+    if not 0 < config.validation_fraction < 1:
+        raise InputError(
+            f"data.validation_fraction {config.validation_fraction} is out of range; choose between 0 and 1"
+        )
+    if config.corpus not in CORPORA:
+        raise unknown("data.corpus", config.corpus, CORPORA)
 
 
 def _cache_folder(config: DataConfig) -> Path:
@@ -198,7 +213,7 @@ def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> No
 
     tokenizer: Tokenizer = ByteTokenizer()
     if config.tokenizer == "bpe":
-        tokenizer = BytePairTokenizer.train(_training_texts(config, log), config.vocab_size)
+        tokenizer = BytePairTokenizer.train(_training_texts(config, log), config.vocab_size, log)
     tokenizer.save(folder / "tokenizer.json")
 
     dtype = token_dtype(tokenizer.vocab_size)
@@ -210,10 +225,11 @@ def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> No
     with ExitStack() as stack:
         shards = {split: stack.enter_context((folder / f"{split}.bin").open("wb")) for split in SPLITS}
         table = stack.enter_context(pq.ParquetWriter(folder / "documents.parquet", schema))
-        for batch in _batches(read_documents(config)):
+        is_cut, documents = with_splits(read_documents(config, log), config.validation_fraction)
+        for batch in _batches(documents):
             rows = []
-            for document, tokens in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
-                split = split_of(document.id, config.validation_fraction)
+            encoded = tokenizer.encode_batch([document.text for _, document in batch])
+            for (split, document), tokens in zip(batch, encoded, strict=True):
                 size = dict(tokens=len(tokens), bytes=len(document.text.encode()), words=len(document.text.split()))
                 shards[split].write(tokens.tobytes() + end_of_text.tobytes())
                 counts[split].update(documents=1, **size)
@@ -222,6 +238,9 @@ def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> No
             table.write_table(pa.Table.from_pylist(rows, schema))
     progress.report()
     _check_splits({split: counts[split]["documents"] for split in SPLITS}, config)
+    if is_cut:
+        parts = ", ".join(f"{counts[split]['documents']:,} for {split}" for split in SPLITS)
+        log(f"one document, cut into parts: {parts}")
 
     manifest = {
         "schema": SCHEMA,
@@ -229,20 +248,20 @@ def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> No
         "vocab_size": tokenizer.vocab_size,
         "end_of_text": tokenizer.end_of_text,
         "dtype": dtype.name,
+        "split_by": "place in the single document" if is_cut else "id",
         "splits": counts,
         "files": {
             path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())
         },
         "sources": [path.relative_to(corpus_root(config)).as_posix() for path in source_files(config)],
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _training_texts(config: DataConfig, log: Callable[[str], object]) -> Iterator[str]:
     progress = Progress("reading the training split", log)
     documents: Counter[str] = Counter()
-    for document in read_documents(config):
-        split = split_of(document.id, config.validation_fraction)
+    for split, document in with_splits(read_documents(config), config.validation_fraction)[1]:
         documents[split] += 1
         if split == "train":
             progress.add(len(document.text.encode()))
@@ -251,13 +270,13 @@ def _training_texts(config: DataConfig, log: Callable[[str], object]) -> Iterato
     _check_splits(documents, config)
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+def _batches(documents: Iterable[tuple[str, Document]]) -> Iterator[list[tuple[str, Document]]]:
     """Documents in lists of some megabytes: enough to tokenize in parallel, little to hold."""
-    batch: list[Document] = []
+    batch: list[tuple[str, Document]] = []
     size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
+    for each in documents:
+        batch.append(each)
+        size += len(each[1].text)
         if size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -278,7 +297,7 @@ def _check_splits(documents: Mapping[str, int], config: DataConfig) -> None:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise _damaged(path, "is missing") from error
     except ValueError as error:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sla_ablate.data.progress import waiting
 from sla_ablate.errors import InputError
 
 END_OF_TEXT = "<|endoftext|>"
+LONGEST_WORD = 3000
+"""Bytes of a word that BPE learns from at once: its time grows with the square of a word's length."""
+_LONG_BLANK = re.compile(rf"\s{{{LONGEST_WORD // 4}}}")
 
 # The tokenizers library encodes on all cores; a forked child has no such threads and would wait for them for
 # ever. Left to itself the library notices, before 0.23 with a warning. So: parallel here, serial in a child.
@@ -93,7 +99,7 @@ class ByteTokenizer(Tokenizer):
 
     def save(self, path: Path) -> None:
         """See `Tokenizer`."""
-        path.write_text(json.dumps(self._definition()))
+        path.write_text(json.dumps(self._definition()), encoding="utf-8")
 
     @property
     def backend(self) -> Any:
@@ -121,8 +127,15 @@ class BytePairTokenizer(Tokenizer):
         self.vocab_size = backend.get_vocab_size()
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> BytePairTokenizer:
+    def train(
+        cls, texts: Iterable[str], vocab_size: int, log: Callable[[str], object] = lambda line: None
+    ) -> BytePairTokenizer:
         """Learn a vocabulary of exactly `vocab_size` tokens; the same texts always give the same one.
+
+        Args:
+            texts: to learn from, of which a word longer than `LONGEST_WORD` bytes is learnt from in pieces.
+            vocab_size: end of text included.
+            log: is told what is done.
 
         Raises:
             InputError: fewer tokens than the 256 bytes and end of text, or more than the texts allow.
@@ -134,14 +147,28 @@ class BytePairTokenizer(Tokenizer):
         if vocab_size < minimum:
             raise InputError(f"data.vocab_size {vocab_size} is too small; a BPE vocabulary has at least {minimum}")
         backend = Backend(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.FixedLength(LONGEST_WORD)])
         backend.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - 1,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        backend.train_from_iterator(texts, trainer)
+        with ExitStack() as learning:
+
+            def until_read() -> Iterator[str]:
+                too_long = 0
+                for text in texts:
+                    if _may_have_long_words(text):
+                        too_long += sum(len(word) > LONGEST_WORD for word, _ in words.pre_tokenize_str(text))
+                    yield text
+                if too_long:
+                    log(f"{too_long:,} word(s) of more than {LONGEST_WORD:,} bytes: learnt from in pieces of that many")
+                learning.enter_context(waiting(f"learning {vocab_size:,} tokens", log))
+
+            backend.train_from_iterator(until_read(), trainer)
+        backend.pre_tokenizer = words
         backend.add_special_tokens([END_OF_TEXT])
         if backend.get_vocab_size() < vocab_size:
             raise InputError(
@@ -187,13 +214,19 @@ def _byte_names() -> dict[str, int]:
     return {chr(byte) if chr(byte) in names else next(others): byte for byte in range(256)}
 
 
+def _may_have_long_words(text: str) -> bool:
+    """Tell whether a word of a text can have more than `LONGEST_WORD` bytes; a character has up to four."""
+    longest = max(map(len, text.split()), default=0)
+    return longest >= LONGEST_WORD // 4 or _LONG_BLANK.search(text) is not None
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer that `Tokenizer.save` wrote to `path`.
 
     Raises:
         InputError: the file is damaged.
     """
-    text = path.read_text(errors="replace")
+    text = path.read_text(encoding="utf-8", errors="replace")
     try:
         if json.loads(text).get("type") == "bytes":
             return ByteTokenizer()

@@ -79,6 +79,7 @@ def _states(runs: Sequence[Run]) -> list[str]:
 
 def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
     hydra = copy.deepcopy(hydra)
+    hydra.hydra.job.chdir = False  # what a run imports of the user's is found from the working folder
     if (hydra.hydra.launcher.get("n_jobs") or 0) > len(folders):
         # A process that never gets a run never learns to leave a Ctrl-C to us.
         hydra.hydra.launcher.n_jobs = len(folders)

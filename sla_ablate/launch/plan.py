@@ -15,7 +15,7 @@ from sla_ablate.config.machine import natural_precision
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.data.classes import TokenCounts
-from sla_ablate.data.shards import TokenShards, prepare
+from sla_ablate.data.shards import TokenShards, prepare, prepared
 from sla_ablate.errors import InputError
 from sla_ablate.runs.identity import identify, run_folder, run_folders
 from sla_ablate.runs.ledger import check_folder
@@ -29,6 +29,8 @@ class Run:
     config: RunConfig
     data_digest: str
     vocab_size: int
+    tokenized: bool = True
+    """False if its corpus is yet to be tokenized: then its folder, which is named after the tokens too, is unknown."""
 
     @cached_property
     def folder(self) -> Path:
@@ -50,16 +52,18 @@ class Plan:
     """What Optuna chooses the runs from, if it does; `runs` are then its corners."""
 
 
-def plan(overrides: Sequence[str], multirun: bool = False, config_dir: Path | None = None) -> Plan:
+def plan(
+    overrides: Sequence[str], multirun: bool = False, config_dir: Path | None = None, tokenize: bool = True
+) -> Plan:
     """Compose and check every run that the overrides ask for, and prepare its data; nothing is started.
 
-    The arguments are those of `compose`.
+    The arguments are those of `compose`, and whether corpora are tokenized that have not been.
 
     Raises:
         InputError: some override or value cannot be used; one line a fault.
     """
     hydra, configs, space = compose(overrides, multirun, config_dir)
-    runs = {run.folder: run for run in _checked(configs, hydra)}
+    runs = {run.folder: run for run in _checked(configs, hydra, tokenize)}
     return Plan(list(runs.values()), len(configs), hydra, space)
 
 
@@ -98,7 +102,7 @@ def stored_plan(sweep: Path, overrides: Sequence[str], config_dir: Path | None =
     return Plan(runs, len(runs), hydra)
 
 
-def _checked(configs: Sequence[RunConfig], hydra: DictConfig) -> list[Run]:
+def _checked(configs: Sequence[RunConfig], hydra: DictConfig, tokenize: bool = True) -> list[Run]:
     on_other_machines = hydra.hydra.launcher._target_.endswith("SlurmLauncher")
     faults: dict[str, None] = {}
     for config in configs:
@@ -110,19 +114,29 @@ def _checked(configs: Sequence[RunConfig], hydra: DictConfig) -> list[Run]:
         except InputError as error:
             faults[str(error)] = None
     _raise(faults)
-    shards: dict[str, TokenShards] = {}
+    shards: dict[str, TokenShards | None] = {}
     for config in configs:
         key = _data_key(config)
         if key not in shards:
-            shards[key] = prepare(config.data)
-            TokenCounts.of(shards[key], config.evaluation.tokens)
+            shards[key] = _tokenized(config) if tokenize else prepared(config.data)
         try:
             _check_block_size(config, shards[key])
         except InputError as error:
             faults[str(error)] = None
     _raise(faults)
-    data = [shards[_data_key(config)] for config in configs]
-    return [Run(c, d.digest, d.tokenizer.vocab_size) for c, d in zip(configs, data, strict=True)]
+    return [_run(config, shards[_data_key(config)]) for config in configs]
+
+
+def _tokenized(config: RunConfig) -> TokenShards:
+    shards = prepare(config.data)
+    TokenCounts.of(shards, config.evaluation.tokens)
+    return shards
+
+
+def _run(config: RunConfig, shards: TokenShards | None) -> Run:
+    if shards is None:
+        return Run(config, repr(config.data), config.data.vocab_size, tokenized=False)
+    return Run(config, shards.digest, shards.tokenizer.vocab_size)
 
 
 def _data_key(config: RunConfig) -> str:
@@ -134,7 +148,9 @@ def _raise(faults: dict[str, None]) -> None:
         raise InputError("\n".join(faults))
 
 
-def _check_block_size(config: RunConfig, shards: TokenShards) -> None:
+def _check_block_size(config: RunConfig, shards: TokenShards | None) -> None:
+    if shards is None:
+        return
     tokens, block_size = len(shards.train), config.model.block_size
     if block_size >= tokens:
         raise InputError(

@@ -12,7 +12,7 @@ _OWNED = re.compile(r"^Rss(?:Anon|Shmem):\s*(\d+) kB", re.MULTILINE)
 def owned_bytes(process: int | str = "self") -> int:
     """Resident anonymous and shared memory of a process; 0 where Linux's /proc is missing, or the process."""
     try:
-        status = (_PROC / str(process) / "status").read_text()
+        status = (_PROC / str(process) / "status").read_text(encoding="utf-8")
     except OSError:
         return 0
     return 1024 * sum(int(kilobytes) for kilobytes in _OWNED.findall(status))
@@ -25,7 +25,7 @@ def group_bytes(group: int) -> int:
 
 def _group_of(process: Path) -> int | None:
     try:
-        stat = (process / "stat").read_text()
+        stat = (process / "stat").read_text(encoding="utf-8")
     except OSError:  # it has ended
         return None
     return int(stat.rpartition(")")[2].split()[2])

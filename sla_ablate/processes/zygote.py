@@ -13,6 +13,7 @@ import contextlib
 import faulthandler
 import gc
 import importlib
+import io
 import json
 import os
 import signal
@@ -168,6 +169,8 @@ def _keep(caller: socket.socket, stderr: int, held: Sequence[int]) -> str:
         caller.close()
         os.dup2(stderr, sys.stderr.fileno())
         os.close(stderr)
+        assert isinstance(sys.stderr, io.TextIOWrapper)
+        sys.stderr.reconfigure(encoding="utf-8")  # a log is a file, whatever the terminal can show
         _end_with(keeper)
         os.environ.update(environment)
         return str(argument)

@@ -21,7 +21,7 @@ from sla_ablate.runs.identity import SCHEMA, Identity, identify, run_folder
 from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_config, write_record
 from sla_ablate.text import duration
 
-STATES = ("done", "running", "waiting", "interrupted", "diverged", "failed")
+STATES = ("done", "running", "waiting", "interrupted", "diverged", "failed", "unknown")
 _TAIL_BYTES = 4096
 
 
@@ -138,6 +138,13 @@ def cell(folder: Path) -> Cell:
         tokens_per_second=speed,
         error=record["error"],
     )
+
+
+def unknown(config: RunConfig) -> Cell:
+    """What can be told of a run whose corpus is yet to be tokenized: what it is, not how far it is."""
+    per_step = config.optim.batch_size * config.model.block_size
+    run_id = f"{config.pattern_slug()}-s{config.seed}-…"
+    return Cell(run_id, "unknown", 0, 0, config.optim.steps, per_step, None, None)
 
 
 def _progress(metrics: Path) -> tuple[int, float | None]:

@@ -85,7 +85,7 @@ def _as_json(value: Any) -> bytes:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _damaged(path) from None
 
 
@@ -122,6 +122,6 @@ def read_config(run: Path) -> RunConfig:
     """
     path = run / "config.yaml"
     try:
-        return RunConfig.from_dict(yaml.load(path.read_text(), _YAML_LOADER))
+        return RunConfig.from_dict(yaml.load(path.read_text(encoding="utf-8"), _YAML_LOADER))
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

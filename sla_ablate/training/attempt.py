@@ -103,6 +103,7 @@ def _attempt(
     checkpoint, step = last_checkpoint(checkpoints)
     metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None, logger)
     if rank.number == 0:
+        record.setdefault("data", {})["split_by"] = shards.manifest.get("split_by", "id")
         earlier = record.get("environment", {}) if checkpoint is not None else {}
         code = record["sittings"][-1] if "sittings" in record else begin(None)
         record["environment"] = {

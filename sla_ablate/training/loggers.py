@@ -211,7 +211,7 @@ def _wandb(config: RunConfig, folder: Path) -> _Open:
     logger = WandbLogger(
         folder.name,
         folder,
-        id=identifier.read_text(),
+        id=identifier.read_text(encoding="utf-8"),
         resume="allow" if config.logger.mode == "online" else None,
         project=config.logger.project,
         group=config.sweep,
@@ -250,7 +250,7 @@ def _mlflow(config: RunConfig, folder: Path) -> _Open:
     with FileLock(folder.parent / ".mlflow.lock"):  # the first runs of a sweep would all make the database at once
         mlflow.set_experiment(config.logger.project)
     identifier = folder / "mlflow.id"
-    earlier = _active_run(identifier.read_text()) if identifier.exists() else None
+    earlier = _active_run(identifier.read_text(encoding="utf-8")) if identifier.exists() else None
     logger = MLFlowLogger(
         config.logger.project,
         run_name=folder.name,

@@ -15,6 +15,7 @@ import yaml
 
 from sla_ablate import commands
 from sla_ablate.files import claim
+from sla_ablate.launch.plan import stored_plan
 from sla_ablate.runs.record import read_records
 
 TINY = [
@@ -131,6 +132,7 @@ def test_a_multirun(trained):
     record = by_name["baseline", 0]
     assert record["cost"]["tokens"] == 4 * 2 * 16
     assert record["environment"]["threads"] == 1
+    assert record["data"]["split_by"] == "id"
     assert record["results"]["validation"]["stride"] == 16
 
     run = folder / "runs" / "s" / record["run_id"]
@@ -181,14 +183,19 @@ def test_a_failed_run_ends_alone_with_exit_code_1_and_is_retried(sla, tmp_path, 
 
 
 @pytest.mark.slow
-def test_parallel_launcher_gives_the_same_results(sla, tmp_path, trained, tiny):
-    parallel = sla("train", "-m", *tiny, "pattern=baseline", "seed=0,1", "hydra/launcher=local")
+def test_parallel_launcher_gives_the_same_results(sla, tmp_path, trained, tiny, small_corpus, monkeypatch):
+    relative = f"data.path={os.path.relpath(small_corpus, tmp_path)}"
+    options = ["hydra/launcher=local", "hydra.job.chdir=true"]
+    parallel = sla("train", "-m", *tiny, relative, "pattern=baseline", "seed=0,1", *options)
     assert parallel.returncode == 0, parallel.stderr
     assert parallel.stderr == ""
     one = [record for record in read_records(trained[0] / "runs" / "s") if record["pattern"]["label"] == "baseline"]
     two = read_records(tmp_path / "runs" / "default")
     assert [r["results"] for r in one] == [r["results"] for r in two]
     assert [r["run_id"] for r in one] == [r["run_id"] for r in two]
+    monkeypatch.chdir(tmp_path.parent)
+    again = stored_plan(Path(tmp_path.name) / "runs/default", [])  # which finds the corpus from here too
+    assert [run.folder.name for run in again.runs] == [r["run_id"] for r in two]
 
 
 @pytest.mark.slow
@@ -207,6 +214,25 @@ def test_report_of_nothing_is_one_line(here):
     done = here("report", "runs/min")
     assert done.returncode == 2
     assert done.stderr == "sla-ablate: runs/min holds no runs; beside it there are: mine\n"
+
+
+def test_a_list_tokenizes_nothing_and_tells_what_is_known(here, tmp_path, small_corpus):
+    runs = ["train", "-m", *TINY, f"data.path={small_corpus}", "data.cache=cache", "pattern=baseline,sla_near"]
+    done = here(*runs, "--list")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [
+        ["baseline-s0-…", "unknown"],
+        ["sla-d1-h2-s0-…", "unknown"],
+    ]
+    assert "2 run(s): 2 unknown" in done.stdout
+    assert "unknown until the corpus is tokenized" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert "/none.txt' does not exist" in here(*runs, "--list", "data.path=none.txt").stderr
+
+    assert here("prepare", *runs[2:]).returncode == 0
+    listed = here(*runs, "--list").stdout
+    assert re.search(r"^baseline-s0-[0-9a-f]{8} +waiting", listed, re.MULTILINE)
+    assert "2 run(s): 2 waiting" in listed and "unknown" not in listed
 
 
 def test_prepare_tells_what_it_made(here, tiny):
@@ -338,6 +364,41 @@ def test_generation_from_a_run(here, trained):
         done = here("generate", str(folder), "the law ", *options)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert message in done.stderr
+
+
+IN_ANOTHER_LOCALE = """
+import sys
+from sla_ablate.commands import main
+sweep, run, prompt = sys.argv[1:]
+for arguments in ["--help"], ["report", sweep], ["generate", run, prompt, "--max-new-tokens", "30"]:
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert end.code == 0
+"""
+
+
+@pytest.mark.slow
+def test_another_locale_only_changes_what_the_terminal_shows(here, copy):
+    sweep = copy / "runs/s"
+    run, *_ = sweep.glob("sla-d1-*")
+    prompt = "año, 日本 "
+    expected = [
+        here(*arguments).stdout
+        for arguments in (["--help"], ["report", str(sweep)], ["generate", str(run), prompt, "--max-new-tokens", "30"])
+    ]
+    tables = {path: path.read_bytes() for path in (sweep / "report").glob("table.*")}
+    assert len(tables) >= 2
+    for path in tables:
+        path.unlink()
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONIOENCODING", "LANG")}
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", IN_ANOTHER_LOCALE, sweep, run, prompt.encode()]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="ascii")
+    assert done.returncode == 0, done.stderr
+    assert all(not text.isascii() for text in expected)
+    assert done.stdout == "".join(expected).encode("ascii", "replace").decode()
+    assert {path: path.read_bytes() for path in tables} == tables
 
 
 def test_a_prompt_that_is_no_text_is_told(here):

@@ -7,6 +7,7 @@ import tarfile
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -176,7 +177,7 @@ def test_names_of_corpora(tmp_path):
         prepare(DataConfig(corpus="boks", cache=str(tmp_path / "cache")))
     assert not (tmp_path / "cache").exists()
     (config,) = compose(["data=books", "data.path=elsewhere"]).configs
-    assert (config.data.corpus, config.data.path) == ("books", "elsewhere")
+    assert (config.data.corpus, config.data.path) == ("books", str(Path("elsewhere").absolute()))
     assert config.evaluation.tokens == 2**18
     (config,) = compose([]).configs
     assert (config.data.corpus, config.evaluation.tokens) == ("sotu", None)

@@ -11,7 +11,8 @@ from sla_ablate.data import classes
 from sla_ablate.data.batches import DocumentWindows
 from sla_ablate.data.classes import ClassSums, TokenCounts, frequency_cuts
 from sla_ablate.data.config import DataConfig
-from sla_ablate.data.shards import prepare, split_of
+from sla_ablate.data.shards import prepare
+from sla_ablate.data.splits import split_of
 
 T = 12
 

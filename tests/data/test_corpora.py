@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from sla_ablate.data import compression as bounds
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.corpora import EMBEDDED, Document, corpus_name, read_documents, source_files
 from sla_ablate.errors import InputError
@@ -114,7 +115,17 @@ def test_fields_are_chosen_and_missing_ids_name_file_and_row(tmp_path):
         ("c.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', r"c\.jsonl:2 is not UTF-8"),
         ("c.jsonl", b'{"text": "\\ud800"}\n', r"c\.jsonl:1 .*surrogate"),
         ("c.txt", b"a\nb\nc\xe9\n", r"c\.txt:3 is not UTF-8"),
-        ("c.parquet", b"PAR1 nothing", r"c\.parquet is no readable Parquet"),
+        ("c.parquet", b"PAR1 nothing", r"c\.parquet cannot be read: Parquet magic bytes not found"),
+        (
+            "c.jsonl",
+            b'{"text": "a"}\n{"text": "b", "n": %s}' % (b"9" * 5000),
+            r"c\.jsonl:2 cannot be read: .*5000 digits",
+        ),
+        (
+            "c.jsonl",
+            b'{"text": "a", "n": %s}' % (b"[" * 100_000 + b"]" * 100_000),
+            r"c\.jsonl:1 cannot be read: .*recursion",
+        ),
         (
             "c.jsonl",
             b'{"id": 1, "text": "a"}\n{"id": "1", "text": "b"}\n',
@@ -140,6 +151,49 @@ def test_parquet_without_the_column_or_with_broken_text(tmp_path):
         read(path)
 
 
+def test_parquet_with_a_column_twice_or_a_value_that_python_has_not(tmp_path):
+    path = tmp_path / "c.parquet"
+    texts = pa.array(["a", "b"])
+    pq.write_table(pa.Table.from_arrays([texts, texts], names=["text", "text"]), path)
+    with pytest.raises(InputError, match=r"c\.parquet has several columns 'text'"):
+        read(path)
+    pq.write_table(pa.table({"text": texts, "id": pa.array([0, 10**12], pa.timestamp("s"))}), path)
+    with pytest.raises(InputError, match=r"c\.parquet:2 cannot be read"):
+        read(path)
+
+
+def test_a_name_that_is_not_unicode_is_told(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    path.write_text("text", encoding="utf-8")
+    with pytest.raises(InputError, match=r"the name of '.*caf\\udce9\.txt' is not UTF-8"):
+        read(path)
+
+
+@pytest.mark.parametrize("compression", [".gz", ".xz", ".zst"])
+@pytest.mark.parametrize("form", ["txt", "jsonl", "parquet"])
+def test_what_unpacks_to_far_more_than_its_size_is_refused(tmp_path, monkeypatch, form, compression):
+    monkeypatch.setattr(bounds, "_ANY_FILE", 100_000)
+    path = tmp_path / f"c.{form}{compression}"
+    path.write_bytes(PACK[compression](b"a" * 5_000_000))
+    with pytest.raises(
+        InputError, match=rf"c\.{form}{compression}: its 0\.0 MB unpack to more than [0-9.]+ MB, which no"
+    ):
+        read(path)
+    path.write_bytes(PACK[compression](os.urandom(100_000).hex().encode()))  # twice its size
+    if form == "txt":
+        assert len(read(path)[0][1]) == 200_000
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_parquet_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, monkeypatch, dictionary):
+    monkeypatch.setattr(bounds, "_ANY_FILE", 100_000)
+    path = tmp_path / "c.parquet"
+    pq.write_table(pa.table({"text": ["a" * 50_000] * 100}), path, use_dictionary=dictionary, compression="zstd")
+    assert path.stat().st_size < 10_000
+    with pytest.raises(InputError, match=r"c\.parquet: its .* MB unpack to more than"):
+        read(path)
+
+
 def test_bad_paths(tmp_path):
     (tmp_path / "books").mkdir()
     (tmp_path / "books" / "notes.pdf").write_text("x")
@@ -150,6 +204,23 @@ def test_bad_paths(tmp_path):
     for empty in [tmp_path / "books", tmp_path / "books" / "*.txt"]:
         with pytest.raises(InputError, match="holds no supported file"):
             read(empty)
+
+
+def test_a_path_that_exists_is_that_path_and_no_pattern(tmp_path, monkeypatch):
+    for folder in ("v[1]", "v1", "w?", "w1"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text(folder, encoding="utf-8")
+    (tmp_path / "v1" / "[b].txt").write_text("[b]", encoding="utf-8")
+    (tmp_path / "v1" / "b.txt").write_text("b", encoding="utf-8")
+    for path in ("v[1]/*.txt", "v[1]", "v[1]/a.txt", "v[1]/?.txt"):
+        assert read(tmp_path / path) == [("a.txt", "v[1]")]
+    assert read(tmp_path / "w?/*") == [("a.txt", "w?")]
+    assert read(tmp_path / "v1/[b].txt") == [("[b].txt", "[b]")]
+    assert read(tmp_path / "[w]1/*.txt") == [("w1/a.txt", "w1")]
+    monkeypatch.chdir(tmp_path / "v[1]")
+    assert read("*.txt") == [("a.txt", "v[1]")]
+    with pytest.raises(InputError, match=r"'b\.txt' does not exist; did you mean '.*/v\[1\]/a\.txt'"):
+        read("b.txt")
 
 
 def test_documents_are_streamed(tmp_path):

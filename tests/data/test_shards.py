@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sla_ablate.data.shards import TokenShards, prepare, split_of
+from sla_ablate.data.config import DataConfig
+from sla_ablate.data.shards import TokenShards, prepare
+from sla_ablate.data.splits import split_of
 from sla_ablate.data.tokenizers import END_OF_TEXT
 from sla_ablate.errors import InputError
 
@@ -196,8 +198,29 @@ def test_cache_that_cannot_be_made(corpus):
 
 def test_progress_is_a_few_plain_lines(corpus, lines):
     prepare(corpus, log=lines.append)
-    assert lines[1].startswith("tokenizing: 60 documents, 0.0 MB, ")
-    assert len(lines) == 3 and not any("\r" in line or "\n" in line for line in lines)
+    assert lines[1] == "learning 280 tokens"
+    assert lines[2].startswith("tokenizing: 60 documents, 0.0 MB, ")
+    assert len(lines) == 4 and not any("\r" in line or "\n" in line for line in lines)
+
+
+def test_rows_without_text_are_counted_and_said(corpus, lines):
+    with Path(corpus.path).open("a", encoding="utf-8") as file:
+        file.write('{"id": "null", "text": null}\n{"id": "blank", "text": " \\n"}\n')
+    prepare(corpus, log=lines.append)
+    assert lines.count("2 row(s) without text left out") == 1
+
+
+def test_a_single_document_is_cut_and_the_manifest_says_so(tmp_path, lines):
+    text = "".join(f"{i} {'word ' * (5 + i % 7)}\n\n" for i in range(2000))
+    (tmp_path / "input.txt").write_text(text, encoding="utf-8")
+    config = DataConfig(str(tmp_path / "input.txt"), vocab_size=280, validation_fraction=0.1, cache=str(tmp_path))
+    shards = prepare(config, log=lines.append)
+    train, validation = (shards.documents(split)["id"].tolist() for split in ("train", "validation"))
+    assert [*train, *validation] == [f"input.txt#{i + 1}" for i in range(len(train + validation))]
+    decoded = "".join(map(shards.tokenizer.decode, (shards.train, shards.validation)))
+    assert decoded.replace(END_OF_TEXT, "") == text and decoded.count(END_OF_TEXT) == len(train + validation)
+    assert shards.manifest["split_by"] == "place in the single document"
+    assert f"one document, cut into parts: {len(train)} for train, {len(validation)} for validation" in lines
 
 
 PREPARE = """
@@ -228,7 +251,7 @@ def test_two_processes_at_once(corpus, tmp_path):
     first, second = (start(PREPARE, corpus.path, corpus.cache, role, tmp_path) for role in ("first", "second"))
     (one, n_one), (two, n_two) = (process.communicate(timeout=60)[0].split() for process in (first, second))
     assert one == two == prepare(corpus, log=fail_if_called).digest
-    assert (n_one, n_two) == ("3", "0")  # the second waited and prepared nothing
+    assert (n_one, n_two) == ("4", "0")  # the second waited and prepared nothing
 
 
 def test_killed_process_leaves_nothing_that_matters(corpus, tmp_path):

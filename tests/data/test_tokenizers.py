@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from sla_ablate.data import progress
 from sla_ablate.data.tokenizers import (
     END_OF_TEXT,
     BytePairTokenizer,
@@ -82,6 +85,43 @@ def test_vocabulary_limits():
     with pytest.raises(InputError, match=r"vocab_size 300 is more .* choose from 257 to 259"):
         BytePairTokenizer.train(["abab"], 300)  # "ab" and "abab" are all there is to merge
     assert BytePairTokenizer.train(["abab"], 259).vocab_size == 259
+
+
+@pytest.mark.parametrize("word", ["ACGT" * 5000, "-" * 20_000, "\n" * 20_000, "é" * 10_000, "日本" * 4000])
+def test_a_long_word_is_learnt_from_in_pieces(word):
+    said = []
+    piecewise = BytePairTokenizer.train([*TEXTS, word], 290, said.append)
+    assert said[0] == "1 word(s) of more than 3,000 bytes: learnt from in pieces of that many"
+    raw = word.encode()
+    pieces = [raw[i : i + 3000].decode() for i in range(0, len(raw), 3000)]
+    assert piecewise.fingerprint == BytePairTokenizer.train([*TEXTS, *pieces], 290).fingerprint
+    assert piecewise.decode(piecewise.encode_batch([word])[0]) == word
+    assert "FixedLength" not in piecewise.backend.to_str()
+
+
+def test_learning_says_how_long_it_takes(monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS", 0.001)
+    said = []
+    with progress.waiting("learning", said.append):
+        while len(said) < 3:
+            pass
+    assert said[:2] == ["learning", "learning: 0 s"]
+
+
+def test_words_of_usual_length_are_not_touched():
+    def as_the_library_learns(texts):
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=289, initial_alphabet=alphabet, show_progress=False)
+        backend.train_from_iterator(texts, trainer)
+        return json.loads(backend.to_str())["model"]["merges"]
+
+    for texts in TEXTS, [*TEXTS, "ab" * 1500, "https://a.b/" * 5000]:
+        said = []
+        tokenizer = BytePairTokenizer.train(texts, 290, said.append)
+        assert json.loads(tokenizer.backend.to_str())["model"]["merges"] == as_the_library_learns(texts)
+        assert said == ["learning 290 tokens"]
 
 
 @pytest.mark.parametrize("tokenizer", [BPE, ByteTokenizer()], ids=["bpe", "bytes"])

@@ -97,9 +97,10 @@ def test_a_summary_is_the_record_without_its_results(folder):
     record = read_record(folder)
     del record["results"]
     assert read_summary(folder) == record
-    (folder / "record.json").write_text("{")
-    with pytest.raises(InputError, match=r"record\.json is damaged"):
-        read_summary(folder)
+    for damaged in ("{", "[" * 100_000):
+        (folder / "record.json").write_text(damaged)
+        with pytest.raises(InputError, match=r"record\.json is damaged"):
+            read_summary(folder)
 
 
 def test_progress_is_the_end_of_the_metrics(folder):

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 _CPU = Path("/proc/cpuinfo")
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-PREFERS_ONEDNN = HAS_ONEDNN and _CPU.is_file() and "AuthenticAMD" in _CPU.read_text()
+PREFERS_ONEDNN = HAS_ONEDNN and _CPU.is_file() and "AuthenticAMD" in _CPU.read_text(encoding="utf-8")
 
 
 class Linear(nn.Linear):

@@ -40,7 +40,7 @@ def load(cls: type[Model], folder: Path) -> Model:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} does not exist; give a folder that GPT.save wrote")
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         pattern = SkipPattern.from_tables(config.pop("key_source"), config.pop("value_source"))
         shape = GPTConfig(**config)
     except (KeyError, TypeError, ValueError) as error:

@@ -108,7 +108,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
         raise InputError(f"{file} does not exist; give a .safetensors file or a folder with model.safetensors")
     config = file.with_name("config.json")
     try:
-        n_head = _n_head(json.loads(config.read_text())) if config.is_file() else None
+        n_head = _n_head(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else None
     except (AttributeError, ValueError) as error:
         raise InputError(f"{config} is no configuration of a GPT-2: {error}") from None
     try:

@@ -96,7 +96,9 @@ class SLAForCausalLM(PreTrainedModel, GenerationMixin):
         classes = {"AutoConfig": SLAConfig, "AutoModelForCausalLM": SLAForCausalLM}
         self.config.auto_map = {auto: f"{Path(CODE).stem}.{cls.__name__}" for auto, cls in classes.items()}
         super().save_pretrained(save_directory, *arguments, **options)
-        (Path(save_directory) / CODE).write_text("from sla_ablate.hf import SLAConfig, SLAForCausalLM\n")
+        (Path(save_directory) / CODE).write_text(
+            "from sla_ablate.hf import SLAConfig, SLAForCausalLM\n", encoding="utf-8"
+        )
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = None) -> None:

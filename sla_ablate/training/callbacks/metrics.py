@@ -34,7 +34,7 @@ class Metrics(L.Callback):
         line = as_json(values)
         if self.path is None:
             return
-        with naming(self.path), self.path.open("a") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         if self.logger is not None:
             self.logger.log(**json.loads(line))
@@ -59,5 +59,5 @@ class Metrics(L.Callback):
             )
         os.truncate(self.path, state_dict["bytes"])
         if self.logger is not None:
-            for line in self.path.read_text().splitlines():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
                 self.logger.log(**json.loads(line))

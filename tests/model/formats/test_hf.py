@@ -24,7 +24,8 @@ from sla_ablate.commands import main
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.corpora import read_documents
-from sla_ablate.data.shards import prepare, split_of
+from sla_ablate.data.shards import prepare
+from sla_ablate.data.splits import split_of
 from sla_ablate.data.tokenizers import END_OF_TEXT, BytePairTokenizer, ByteTokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.runs.identity import SCHEMA
