@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from sla_ablate import __version__
 from sla_ablate.errors import InputError, unknown
 
 _WIDTH = 40
@@ -78,6 +79,9 @@ def _command(name: str) -> ModuleType:
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help(), end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"sla-ablate {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
     if name in ("-sc", "--shell-completion"):
