@@ -209,7 +209,7 @@ class RunConfig:
     def skip_pattern(self) -> SkipPattern:
         """The source tables that `pattern` describes for this model."""
         p, m = self.pattern, self.model
-        return self._mechanism().pattern(m.n_layer, m.n_head, asdict(p))
+        return self.mechanism().pattern(m.n_layer, m.n_head, asdict(p))
 
     def pattern_arguments(self) -> dict[str, Any]:
         """The options that the pattern has a use for, with what null stands for filled in."""
@@ -226,10 +226,20 @@ class RunConfig:
 
     def _pattern_names(self) -> Names:
         p, m = self.pattern, self.model
-        return self._mechanism().named(m.n_layer, m.n_head, asdict(p))
+        return self.mechanism().named(m.n_layer, m.n_head, asdict(p))
 
-    def _mechanism(self) -> Mechanism:
-        return mechanism(self.pattern.name if self.pattern.layer_types is None else "layer_types")
+    def mechanism(self) -> Mechanism:
+        """The pattern's constructor and its names.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        return mechanism(self.pattern_name)
+
+    @property
+    def pattern_name(self) -> str:
+        """The name of the pattern's mechanism, which layer types of its own are too, whatever `pattern.name` says."""
+        return self.pattern.name if self.pattern.layer_types is None else "layer_types"
 
     def check(self) -> None:
         """Everything that can be known before data are read.

@@ -9,7 +9,6 @@ from hydra.core.override_parser.types import Override
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.patterns.registry import mechanism
 
 OPEN = "pattern.options"
 """The one key below which there may be any other."""
@@ -31,7 +30,7 @@ def check_used(overrides: Sequence[Override], configs: Sequence[RunConfig]) -> N
     if not given:
         return
     try:
-        uses = {config.pattern.name: mechanism(config.pattern.name).options for config in configs}
+        uses = {config.pattern_name: config.mechanism().options for config in configs}
     except InputError:
         return  # the pattern's own fault, which is told where the pattern is made
     used = sorted(set().union(*uses.values()))

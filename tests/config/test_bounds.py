@@ -60,7 +60,7 @@ def test_every_number_of_the_schema_is_in_the_table_with_its_type():
 @pytest.mark.parametrize("key", NUMBERS)
 def test_a_number_outside_of_its_bounds_is_one_line_and_nothing_is_written(here, tmp_path, key):
     values = [WITHIN.get(key, "{}").format(value) for value in outside(key)]
-    patterns = ["pattern=sla,tables,cla,yoco,pizza,random"] if key.startswith("pattern.") else []
+    patterns = ["pattern=sla,first_layer,tables,cla,yoco,pizza,random"] if key.startswith("pattern.") else []
     done = here("train", "-m", f"{key}={','.join(values)}", *patterns)
     assert (done.returncode, done.stdout) == (2, "")
     lines = done.stderr.splitlines()
