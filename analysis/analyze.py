@@ -99,7 +99,7 @@ def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
         Whether every done run is measured; those that failed are told and left out of `heads.parquet`.
 
     Raises:
-        InputError: the folder holds no runs, or none of them is done.
+        InputError: the folder holds no runs, none of them is done, or the stride is longer than a context.
     """
     _code_of(effort.metrics)  # what is wrong with a name is told before anything is measured
     every = {record["run_id"]: (folder, record) for folder in run_folders(sweep) if (record := read_record(folder))}
@@ -109,6 +109,8 @@ def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
     left_out = count_states(runs)
     if not done:
         raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {left_out}")
+    if effort.stride is not None:
+        _check_stride(effort.stride, done)
     todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
     print(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed", flush=True)
     if left_out:
@@ -126,6 +128,15 @@ def measure_runs(runs: Sequence[Path], effort: Effort, jobs: int) -> None:
     """Measure done runs, those that are not measured yet; what fails is told. The arguments are those of `analyze`."""
     records = {run: record for run in runs if (record := read_record(run))}
     _measure_all([run for run, record in records.items() if not _is_current(run, record, effort)], effort, jobs)
+
+
+def _check_stride(stride: int, done: Mapping[Path, Record]) -> None:
+    contexts = {folder: record["config"]["model"]["block_size"] for folder, record in done.items()}
+    shortest = min(contexts, key=contexts.__getitem__)
+    if stride > contexts[shortest]:
+        raise InputError(
+            f"--stride {stride} is longer than the context of {shortest}; choose 1 to {contexts[shortest]} tokens"
+        )
 
 
 def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:

@@ -13,8 +13,9 @@ import pandas as pd
 from analysis.comparison import by_setting, comparison_table, count_states
 from analysis.evidence import Record, distinct, same_run
 from sla_ablate.errors import InputError, unknown
+from sla_ablate.files import without_dots
 
-HEADS = "analysis/heads.parquet"
+HEADS, RUNS = "analysis/heads.parquet", "analysis/runs.parquet"
 _INDEX = ["run", "pattern", "seed", "pairing"]
 
 
@@ -100,9 +101,24 @@ class SweepData:
         return self.heads[self.heads["metric"] == metric]
 
     def _some(self, metric: str, rows: pd.DataFrame) -> pd.DataFrame:
+        if rows.empty and self._is_current:
+            raise InputError(
+                f"{self.folder} was analyzed, and of {metric} no value came: the context is too short for it, there "
+                "are too few heads, or it is a metric of your own that analyze was not given"
+            )
         if rows.empty:
             raise InputError(f"{self.folder / HEADS} has no {metric}; run: sla-ablate analyze {self.folder}")
         return rows
+
+    @property
+    def _is_current(self) -> bool:
+        """True if all of these runs were measured by this version, so that it would measure nothing else."""
+        from analysis.analyze import code_version
+
+        if not (path := self.folder / RUNS).is_file():
+            return False
+        runs = pd.read_parquet(path, columns=["run_id", "analysis.version"]).set_index("run_id")
+        return bool((runs["analysis.version"].reindex(_ids(self.records)) == code_version()).all())
 
 
 def open_sweep(sweep: Path, run: str | None = None) -> dict[str, SweepData]:
@@ -120,9 +136,10 @@ def open_sweep(sweep: Path, run: str | None = None) -> dict[str, SweepData]:
     settings = by_setting(records)
     if run is None:
         return {setting: SweepData(sweep, group) for setting, group in settings.items()}
-    named = {record["run_id"]: record for record in every}.get(Path(run).name)
+    run_id = without_dots(Path(run)).name  # of `.` too
+    named = {record["run_id"]: record for record in every}.get(run_id)
     if named is None:
-        raise unknown("run", Path(run).name, _ids(records))
+        raise unknown("run", run_id, _ids(records))
     if named["state"] != "done":
         raise not_done(sweep / named["run_id"], named)
     chosen = next(record for record in records if same_run(record) == same_run(named))

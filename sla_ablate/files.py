@@ -70,6 +70,14 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def without_dots(path: Path) -> Path:
+    """A path from the root, without `.` and `..`, whose name and parents are therefore those of folders.
+
+    Links stay: what a user calls something is not replaced by where it lies.
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Have every OSError of the block name `path`: one of a write or a flush names no file by itself."""

@@ -13,6 +13,7 @@ from analysis.figures.panels import page, role_handles, tell_left_out
 from analysis.figures.shown import shown_runs
 from analysis.figures.style import HEATMAP, ORDER, PAGE, ROLES, styled, wrap
 from analysis.sweep_data import SweepData
+from sla_ablate.errors import InputError
 
 MOST_ROWS, LEAST_ROWS, PAIRS = 64, 16, 2_000_000
 """Query rows that the divergences are a mean over: as few as it takes to have no more than so many pairs in all."""
@@ -33,6 +34,8 @@ def head_map(data: SweepData) -> Figure:
     entropy = data.of_heads("normalised_entropy")
     layers = [maps for record in runs for maps in attention_maps(data, record)]
     n_heads = sum(len(maps.q) for maps in layers)
+    if n_heads < 2:
+        raise InputError("head_map shows how heads lie to each other, and there is only one")
     rows_each = 2 * PAIRS // n_heads**2 // 2 * 2  # even, as strata are of two
     points, stress = classical_scaling(divergences(layers, min(MOST_ROWS, max(LEAST_ROWS, rows_each))))
     figure, grid = page(2, len(runs), 4.4, sharex="all", sharey="all")
@@ -80,4 +83,5 @@ def classical_scaling(squared: npt.NDArray[np.float64]) -> tuple[Points, float]:
     points = vectors * np.sqrt(values.clip(min=0))
     shown = np.linalg.norm(points[:, None] - points, axis=-1)
     true = np.sqrt(squared)
-    return points, float(np.sqrt(((true - shown) ** 2).sum() / squared.sum()))
+    missed, all_ = ((true - shown) ** 2).sum(), squared.sum()
+    return points, float(np.sqrt(missed / all_)) if all_ else 0.0

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from sla_ablate import __version__
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import absolute
 from sla_ablate.processes.environment import settled
@@ -93,6 +94,9 @@ def _command(name: str) -> ModuleType:
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help(), end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"sla-ablate {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
     if name in ("-sc", "--shell-completion"):

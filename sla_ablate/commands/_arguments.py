@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sla_ablate import __version__
+from sla_ablate.bounds import Bounds
 from sla_ablate.errors import InputError
 from sla_ablate.files import absolute
+
+_KINDS = {int: "whole number", float: "number"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,7 +30,37 @@ class Parser(argparse.ArgumentParser):
 
 def add_config_dir(parser: Parser) -> None:
     """Have a parser know Hydra's `--config-dir`, a folder with groups beside ours."""
-    parser.add_argument("--config-dir", type=_folder, metavar="DIR", help="folder with groups of your own beside ours")
+    parser.add_argument(
+        "-cd", "--config-dir", type=_folder, metavar="DIR", help="folder with groups of your own beside ours"
+    )
+
+
+def add_hydra_options(parser: Parser) -> None:
+    """Have a parser know those of Hydra's own options that say where a configuration comes from, and `--version`."""
+    add_config_dir(parser)
+    parser.add_argument(
+        "-cn", "--config-name", default="config", metavar="NAME", help="primary configuration: ours, or DIR/NAME.yaml"
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"sla-ablate {__version__}, Hydra {version('hydra-core')}"
+    )
+
+
+def number(bounds: Bounds) -> Callable[[str], float]:
+    """The type of an option that takes a number between bounds, for `add_argument`."""
+
+    def convert(text: str) -> float:
+        try:
+            value = bounds.kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:100]!r} is no {_KINDS[bounds.kind]}; choose {bounds}") from None
+        try:
+            bounds.check(text, value)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return value
+
+    return convert
 
 
 def _path(text: str) -> Path:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser
-from sla_ablate.errors import InputError
+from sla_ablate.bounds import Bounds
+from sla_ablate.commands._arguments import Parser, number
 
 USAGE = "SWEEP [--tokens N] [--query-rows N] [--stride N] [--metric NAME] [--jobs N]"
+
+_TOKENS = number(Bounds(1, 10**12))
 
 
 def run(arguments: list[str]) -> int:
     """Carry out the command; returns the exit code."""
     parser = Parser("analyze")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
-    parser.add_argument("--tokens", type=int, default=8192, metavar="N", help="of the validation split (default: 8192)")
+    parser.add_argument(
+        "--tokens", type=_TOKENS, default=8192, metavar="N", help="of the validation split (default: 8192)"
+    )
     parser.add_argument(
         "--query-rows",
-        type=int,
+        type=number(Bounds(2, 2**20)),
         default=256,
         metavar="N",
         help="rows a window from which pairwise divergence is estimated; all, if there are no more (default: 256)",
     )
     parser.add_argument(
-        "--stride", type=int, metavar="N", help="also score the split in windows that overlap, N tokens apart"
+        "--stride", type=_TOKENS, metavar="N", help="also score the split in windows that overlap, N tokens apart"
     )
     parser.add_argument(
         "--metric",
@@ -32,10 +36,13 @@ def run(arguments: list[str]) -> int:
         metavar="NAME",
         help="also measure a metric of your own, my_package.module:Name; may be given again",
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, on one core each (default: all cores)")
+    parser.add_argument(
+        "--jobs",
+        type=number(Bounds(1, 1024)),
+        metavar="N",
+        help="runs at a time, on one core each (default: all cores)",
+    )
     options = parser.parse_args(arguments)
-    if options.jobs is not None and options.jobs < 1:
-        raise InputError(f"--jobs {options.jobs} is not possible; choose 1 or more")
     from analysis.analyze import Effort, analyze
     from sla_ablate.config.machine import parallel_runs
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser
+from sla_ablate.bounds import Bounds
+from sla_ablate.commands._arguments import Parser, number
 from sla_ablate.errors import InputError
 
 USAGE = "RUN [PROMPT]"
@@ -16,14 +17,23 @@ def run(arguments: list[str]) -> int:
     parser = Parser("generate")
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/demo/baseline-s0-1a2b3c4d")
     parser.add_argument("prompt", nargs="?", default="", help="text to continue (default: the start of a document)")
-    parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="stops before at end of text")
-    parser.add_argument("--temperature", type=float, default=1.0, help="0: always the likeliest token (default: 1)")
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens only")
-    parser.add_argument("--top-p", type=float, metavar="P", help="draw among the likeliest, of probability P together")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
-    options = parser.parse_args(arguments)
-    if not 0 <= options.seed < 2**63:
-        raise InputError(f"--seed {options.seed} is not possible; choose 0 to {2**63 - 1}")
+    parser.add_argument(
+        "--max-new-tokens", type=number(Bounds(0, 10**7)), default=200, metavar="N", help="stops before at end of text"
+    )
+    parser.add_argument(
+        "--temperature", type=number(Bounds(0.0, 1e30)), default=1.0, help="0: always the likeliest token (default: 1)"
+    )
+    parser.add_argument(
+        "--top-k", type=number(Bounds(1, 2**31 - 1)), metavar="K", help="draw among the K likeliest tokens only"
+    )
+    parser.add_argument(
+        "--top-p",
+        type=number(Bounds(0.0, 1.0, "(]")),
+        metavar="P",
+        help="draw among the likeliest, of probability P together",
+    )
+    parser.add_argument("--seed", type=number(Bounds(0, 2**63 - 1)), default=0, help="of the draws (default: 0)")
+    options = parser.parse_intermixed_args(arguments)  # so that -- may stand after options too
     prompt = _utf8(options.prompt)
     import torch
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser, add_config_dir, reject_flags
+from sla_ablate.commands._arguments import Parser, add_hydra_options, reject_flags
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.tokenizers import ByteTokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns.catalogue import Member
 
-USAGE = "[OVERRIDES…] [--svg FILE] [--config-dir DIR]"
+USAGE = "[OVERRIDES…] [--svg FILE] [--config-dir DIR] [--config-name NAME]"
 TAKES_OVERRIDES = True
 
 
@@ -21,16 +21,18 @@ def run(arguments: list[str]) -> int:
     parser = Parser("patterns")
     parser.add_argument("overrides", nargs="*", help="as of train; without a pattern: the whole family")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the pattern as an SVG picture")
-    add_config_dir(parser)
+    add_hydra_options(parser)
     options, flags = parser.parse_known_intermixed_args(arguments)
-    reject_flags(flags, "--svg FILE, --config-dir DIR, --help")
+    reject_flags(flags, "--svg FILE, --config-dir DIR, --config-name NAME, --version, --help")
+    from sla_ablate.config.bounds import check_numbers
     from sla_ablate.config.compose import choices, compose
     from sla_ablate.files import write_atomically
     from sla_ablate.patterns import catalogue, diagram
 
+    sources = (options.config_dir, options.config_name)
     if any(re.match(r"[+~]*(pattern(\.name|\.layer_types)?|experiment)=", override) for override in options.overrides):
         # Runs that differ only in what no pattern depends on, such as the seed, are told once.
-        members = [_member(config) for config in compose(options.overrides, True, options.config_dir).configs]
+        members = [_member(config) for config in compose(options.overrides, True, *sources).configs]
         sections = list(dict.fromkeys(map(catalogue.describe, members)))
         if options.svg:
             drawings = {diagram.svg(member.pattern, member.label) for member in members}
@@ -40,9 +42,11 @@ def run(arguments: list[str]) -> int:
     elif options.svg:
         raise InputError("--svg draws one pattern; choose it with pattern=NAME")
     else:
-        names = choices("pattern", options.config_dir)
+        names = choices("pattern", options.overrides, *sources)
         overrides = [*options.overrides, f"pattern={','.join(names)}"]
-        configs = compose(overrides, True, options.config_dir).configs
+        configs = compose(overrides, True, *sources).configs
+        for config in configs:
+            check_numbers(config)
         models = [configs[i : i + len(names)] for i in range(0, len(configs), len(names))]
         sections = [
             catalogue.family(_shape(model[0]), dict(zip(names, map(_member_or_error, model), strict=True)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser
+from sla_ablate.bounds import Bounds
+from sla_ablate.commands._arguments import Parser, number
 from sla_ablate.errors import InputError
 
 USAGE = "ITEM [--scale S] [--delta NATS] [--results DIR]"
@@ -16,11 +16,14 @@ def run(arguments: list[str]) -> int:
     parser = Parser("power")
     parser.add_argument("item", help="name of an item, or a folder of one with a slash in it")
     parser.add_argument("--scale", default="micro", help="at which it was measured (default: micro)")
-    parser.add_argument("--delta", type=float, metavar="NATS", help="only this difference, in nats per token")
+    parser.add_argument(
+        "--delta",
+        type=number(Bounds(-1e6, 1e6, without=0.0)),
+        metavar="NATS",
+        help="only this difference, in nats per token",
+    )
     parser.add_argument("--results", type=Path, metavar="DIR", help="where results are kept, as of reproduce")
     options = parser.parse_args(arguments)
-    if options.delta is not None and not (math.isfinite(options.delta) and options.delta):
-        raise InputError(f"--delta {options.delta:g} is not possible; choose a number of nats per token but 0")
     from analysis.items.power import describe
     from analysis.items.table import item_tables
     from sla_ablate.items.store import Results, item_named

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sla_ablate.commands._arguments import Parser, add_config_dir, reject_flags
+from sla_ablate.commands._arguments import Parser, add_hydra_options, reject_flags
 
-USAGE = "[--config-dir DIR] OVERRIDES…"
+USAGE = "[--config-dir DIR] [--config-name NAME] OVERRIDES…"
 TAKES_OVERRIDES = True
 
 
@@ -12,14 +12,17 @@ def run(arguments: list[str]) -> int:
     """Carry out the command; returns the exit code."""
     parser = Parser("prepare")
     parser.add_argument("overrides", nargs="*", help="as of train")
-    add_config_dir(parser)
+    add_hydra_options(parser)
     options, flags = parser.parse_known_intermixed_args(arguments)
-    reject_flags(flags, "--config-dir DIR, --help")
+    reject_flags(flags, "--config-dir DIR, --config-name NAME, --version, --help")
+    from sla_ablate.config.bounds import check_numbers
     from sla_ablate.config.compose import compose
     from sla_ablate.data.classes import TokenCounts
     from sla_ablate.data.shards import prepare
 
-    configs = compose(options.overrides, True, options.config_dir).configs
+    configs = compose(options.overrides, True, options.config_dir, options.config_name).configs
+    for config in configs:
+        check_numbers(config)
     for config in {repr((config.data, config.evaluation)): config for config in configs}.values():
         shards = prepare(config.data)
         TokenCounts.of(shards, config.evaluation.tokens)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sla_ablate.commands._arguments import Parser, add_config_dir, reject_flags
+from sla_ablate.bounds import Bounds
+from sla_ablate.commands._arguments import Parser, add_config_dir, number, reject_flags
 from sla_ablate.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,19 +33,17 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="as of train, for all of its runs")
     parser.add_argument("--list", action="store_true", help="the items, what is measured of them, and what it says")
     parser.add_argument("--scale", default="smoke", help="size of the runs, a file of conf/scale (default: smoke)")
-    parser.add_argument("--seeds", type=int, metavar="N", help="how many (default: the item's)")
+    parser.add_argument("--seeds", type=number(Bounds(1, 1000)), metavar="N", help="how many (default: the item's)")
     parser.add_argument("--results", type=Path, metavar="DIR", help="where results are kept, a folder for each item")
     parser.add_argument("--dry-run", action="store_true", help="say what there is to do, and start nothing")
-    parser.add_argument("--verify", type=int, nargs="?", const=2, metavar="N", help="repeat N results (default: 2)")
+    parser.add_argument(
+        "--verify", type=number(Bounds(1, 10**6)), nargs="?", const=2, metavar="N", help="repeat N results (default: 2)"
+    )
     parser.add_argument("--site", type=Path, metavar="OUT", help="write one page of all items' pages, with an index")
     parser.add_argument("--yes", action="store_true", help="do not ask, however long it takes")
     add_config_dir(parser)
     options, flags = parser.parse_known_intermixed_args(arguments)
     reject_flags(flags, USAGE)
-    if options.seeds is not None and not 1 <= options.seeds <= 1000:
-        raise InputError(f"--seeds {options.seeds} is not possible; choose 1 to 1000")
-    if options.verify is not None and options.verify < 1:
-        raise InputError(f"--verify {options.verify} is not possible; choose 1 or more")
     from sla_ablate.items import store
     from sla_ablate.runs.provenance import command_line
 

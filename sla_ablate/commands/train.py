@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser, add_config_dir, reject_flags
+from sla_ablate.commands._arguments import Parser, add_hydra_options, reject_flags
 from sla_ablate.errors import InputError
 
-USAGE = "[-m] [--list] [--shard I/N] [--config-dir DIR] OVERRIDES…"
+USAGE = "[-m] [--list] [--shard I/N] [--config-dir DIR] [--config-name NAME] [--cfg WHAT] [--info] OVERRIDES…"
 TAKES_OVERRIDES = True
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_FLAGS = (
+    "-m, --multirun, --list, --shard I/N, --config-dir DIR, --config-name NAME, --cfg job|hydra|all, --resolve, "
+    "--package KEY, --info, --version, --help"
+)
 
 
 def run(arguments: list[str]) -> int:
@@ -20,16 +26,26 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--shard", default="1/1")
-    add_config_dir(parser)
+    add_hydra_options(parser)
+    parser.add_argument("-c", "--cfg", choices=("job", "hydra", "all"))
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("-p", "--package")
+    parser.add_argument("-i", "--info", nargs="?", const="all", choices=_INFO)
     options, flags = parser.parse_known_intermixed_args(arguments)
+    sources = (options.config_dir, options.config_name)
     if options.help:
-        return _train_help(options.config_dir)
-    reject_flags(flags, "-m, --multirun, --list, --shard I/N, --config-dir DIR, --help")
+        return _train_help(*sources)
+    reject_flags(flags, _FLAGS)
     index, count = _shard(options.shard)
+    if options.cfg or options.info:
+        _show(options, sources)
+        return 0
+    if options.resolve or options.package:
+        raise InputError("--resolve and --package are of use with --cfg only")
     from sla_ablate.launch.plan import plan as make_plan
     from sla_ablate.runs.provenance import command_line
 
-    plan = make_plan(options.overrides, options.multirun, options.config_dir, tokenize=not options.list)
+    plan = make_plan(options.overrides, options.multirun, *sources, tokenize=not options.list)
     command = command_line("train", arguments)
     if plan.space is not None:
         if options.list or count > 1:
@@ -38,7 +54,7 @@ def run(arguments: list[str]) -> int:
             )
         from sla_ablate.launch.tune import tune
 
-        return tune(plan.space, plan.hydra, options.config_dir, command)
+        return tune(plan.space, plan.hydra, *sources, command)
     runs = plan.runs[index - 1 :: count]
     if options.list:
         from sla_ablate.runs import ledger, status
@@ -55,19 +71,34 @@ def run(arguments: list[str]) -> int:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise InputError(f"--shard {text} is no share; write I/N with I from 1 to N, such as 2/4")
     return int(found[1]), int(found[2])
 
 
-def _train_help(config_dir: Path | None) -> int:
+def _show(options: Namespace, sources: tuple[Path | None, str]) -> None:
+    from sla_ablate.config.compose import print_info, show
+
+    if options.multirun or (options.cfg and options.info):
+        raise InputError("only one of -m, --cfg and --info is possible")
+    if options.cfg:
+        print(show(options.overrides, options.cfg, options.resolve, options.package, *sources), end="")
+    else:
+        print_info(options.overrides, options.info, *sources)
+
+
+def _train_help(config_dir: Path | None, config_name: str) -> int:
     from sla_ablate.config.compose import describe
 
     print(f"usage: sla-ablate train {USAGE}\n")
     print("Without -m one run; with -m one for every combination of comma-separated values.")
     print("--list shows the runs with their states and starts nothing.")
     print("--shard I/N carries out every N-th run only, from the I-th on: for N machines with one folder.")
-    print("--config-dir DIR is Hydra's: DIR/GROUP/NAME.yaml are offered beside the groups below.\n")
-    print(describe(config_dir), end="")
+    print("Hydra's own options:")
+    print("--config-dir DIR: DIR/GROUP/NAME.yaml are offered beside the groups below.")
+    print("--config-name NAME: DIR/NAME.yaml is the primary configuration; its defaults begin with `config`, ours.")
+    print("--cfg job|hydra|all [--resolve] [--package KEY] prints what is composed and starts nothing.")
+    print(f"--info [{'|'.join(_INFO)}] tells where it comes from.\n")
+    print(describe(config_dir, config_name), end="")
     return 0

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from textwrap import indent
 from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import sla_ablate
+from sla_ablate.config.bounds import check_hydra_numbers
 from sla_ablate.config.extras import check_installed
-from sla_ablate.config.hydra_internals import VERSION_BASE, apply_overrides, cells_of, config_loader
+from sla_ablate.config.hydra_internals import VERSION_BASE, Loader, apply_overrides, cells_of, show_info
 from sla_ablate.config.machine import parallel_runs
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
+from sla_ablate.config.uses import OPEN, check_used
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import absolute
 
 OPTIONAL_GROUPS = ("experiment", "scale")
-OPEN = "pattern.options"
-"""The one key below which there may be any other."""
+CONFIG_NAME = "config"
+"""Our primary configuration, `conf/config.yaml`."""
+LAUNCHING = ("launcher", "sweeper")
+MOST_RUNS = 100_000
+"""More runs than one sweep has."""
 
 
 def data_root() -> Path:
@@ -63,60 +71,140 @@ class Composed(NamedTuple):
     """What Optuna chooses the runs from, if it does; `configs` are then its corners."""
 
 
-def compose(overrides: Sequence[str], multirun: bool = False, config_dir: Path | None = None) -> Composed:
+def compose(
+    overrides: Sequence[str], multirun: bool = False, config_dir: Path | None = None, config_name: str = CONFIG_NAME
+) -> Composed:
     """Compose what the overrides of a command line ask for.
 
     Args:
         overrides: those of a command line.
         multirun: True if they may ask for several runs.
         config_dir: a folder with groups of the user's own.
+        config_name: the primary configuration, ours or one in that folder.
 
     Raises:
-        InputError: an override names something that does not exist, or a value of the wrong type.
+        InputError: an override names something that does not exist or that no run has a use for, or has a value of
+            the wrong type, or one that no launcher or sweeper takes.
     """
     with _one_line():
-        composer = _Composer(config_dir)
+        composer = _Composer(overrides, config_dir, config_name)
         checker = _OverrideChecker(composer)
-        parsed = _parse(overrides)
+        parsed = composer.parse(overrides)
         for override in parsed:
             checker.check(override)
         # An experiment may ask for a multirun; compose without the sweeps to learn that.
         full = composer([str(o.input_line) for o in parsed if not o.is_sweep_override()], multirun)
         full.output = str(absolute(full.output))
+        check_hydra_numbers({part: OmegaConf.to_container(full.hydra[part], resolve=True) for part in LAUNCHING})
         swept = full.hydra.sweeper.get("params") or {}
         if not multirun and full.hydra.mode != RunMode.MULTIRUN:
-            for override in parsed:
-                if override.is_sweep_override():
-                    told = str(override.input_line).removeprefix("++")
-                    raise InputError(f"{told!r} has several values; add -m to run each of them")
-            return Composed(full, [_with_absolute_paths(_typed(full))])
-        cells = [f"{key}={value}" for key, value in swept.items()] + list(overrides)
-        for override in _parse(cells[: len(swept)]):
+            _refuse_sweeps(parsed, "add -m to run each of them")
+            single = _typed(full)
+            check_used(parsed, [single])
+            return Composed(full, [_with_absolute_paths(single)])
+        cells = composer.parse([*(f"{key}={value}" for key, value in swept.items()), *overrides])
+        for override in cells[: len(swept)]:
             checker.check(override)
-        space = _search_space(full, _parse(cells))
-        batch = cells_of(_parse(cells)) if space is None else space.corners()
-        return Composed(full, list(map(_with_absolute_paths, _cells(composer, batch))), space)
+        space = _search_space(full, cells)
+        batch = _grid(cells) if space is None else space.corners()
+        configs = _cells(composer, batch)
+        check_used(cells, configs)
+        return Composed(full, list(map(_with_absolute_paths, configs)), space)
 
 
-def compose_cell(overrides: Sequence[str], config_dir: Path | None = None) -> RunConfig:
+def compose_cell(overrides: Sequence[str], config_dir: Path | None = None, config_name: str = CONFIG_NAME) -> RunConfig:
     """Compose one run of a multirun; the arguments are those of `compose`.
 
     Raises:
         InputError: it is not possible.
     """
     with _one_line():
-        (config,) = _cells(_Composer(config_dir), [list(overrides)])
+        (config,) = _cells(_Composer(overrides, config_dir, config_name), [list(overrides)])
     return _with_absolute_paths(config)
+
+
+def show(
+    overrides: Sequence[str],
+    what: str,
+    resolve: bool = False,
+    package: str | None = None,
+    config_dir: Path | None = None,
+    config_name: str = CONFIG_NAME,
+) -> str:
+    """What Hydra's own `--cfg` prints of one run's composition, as YAML.
+
+    Args:
+        overrides: those of a command line.
+        what: `job`, `hydra` or `all`.
+        resolve: True if interpolations are replaced by their values.
+        package: the only key to show, with what is below it.
+        config_dir, config_name: as of `compose`.
+
+    Raises:
+        InputError: as `compose`, or there is no such key.
+    """
+    with _one_line():
+        full = _single(overrides, config_dir, config_name)
+        shown: Any = OmegaConf.create(OmegaConf.to_container(full, resolve=True)) if resolve else copy.deepcopy(full)
+        with (
+            flag_override(shown, ["struct", "readonly"], False),
+            flag_override(shown.hydra, ["struct", "readonly"], False),
+        ):
+            for key in map(str, list(shown)):
+                if what != "all" and (key == "hydra") != (what == "hydra"):
+                    del shown[key]
+            if what == "hydra":
+                del shown.hydra["help"], shown.hydra["hydra_help"]
+        if package is None or package == "_global_":
+            return OmegaConf.to_yaml(shown)
+        chosen = OmegaConf.select(shown, package)
+        if chosen is None:
+            raise unknown("--package", package, _flat_keys(shown))
+        return f"# @package {package}\n{OmegaConf.to_yaml(chosen)}" if OmegaConf.is_config(chosen) else f"{chosen}\n"
+
+
+def print_info(
+    overrides: Sequence[str], what: str, config_dir: Path | None = None, config_name: str = CONFIG_NAME
+) -> None:
+    """Print what Hydra's own `--info` tells of one run's composition; the arguments are as those of `show`."""
+    with _one_line():
+        _single(overrides, config_dir, config_name)
+        composer = _Composer(overrides, config_dir, config_name)
+        show_info(composer.loader, what, config_name, [str(o.input_line) for o in composer.parse(overrides)])
+
+
+def _single(overrides: Sequence[str], config_dir: Path | None, config_name: str) -> DictConfig:
+    """The composition of one run, Hydra's part included."""
+    _refuse_sweeps(_Composer(overrides, config_dir, config_name).parse(overrides), "choose one, to have one run shown")
+    full = compose(overrides, config_dir=config_dir, config_name=config_name).hydra
+    HydraConfig.instance().set_config(full)  # for ${hydra:…}
+    return full
+
+
+def _refuse_sweeps(overrides: Sequence[Override], choice: str) -> None:
+    for override in overrides:
+        if override.is_sweep_override():
+            told = str(override.input_line).removeprefix("++")
+            raise InputError(f"{told!r} has several values; {choice}")
+
+
+def _grid(overrides: Sequence[Override]) -> list[list[str]]:
+    """The cells of every combination of values; of two overrides with one key the later counts."""
+    latest = {override.get_key_element(): override for override in overrides}
+    for override in latest.values():
+        if override.is_interval_sweep():
+            raise InputError(
+                f"{override.input_line!r} has no end of values; write a,b,c or range(…), or choose hydra/sweeper=optuna"
+            )
+    if (runs := math.prod(len(_values(override)) for override in latest.values())) > MOST_RUNS:
+        raise InputError(f"more than {MOST_RUNS:,} runs are asked for, at least {runs:,}; sweep over fewer values")
+    return cells_of(list(overrides))
 
 
 def _search_space(full: DictConfig, overrides: Sequence[Override]) -> SearchSpace | None:
     if full.hydra.runtime.choices["hydra/sweeper"] != "optuna":
         return None
     check_installed("hydra/sweeper", "optuna")  # an experiment may have chosen it
-    for name in ("n_trials", "n_jobs"):
-        value = full.hydra.sweeper[name]
-        if not (isinstance(value, int) and value >= 1):
-            raise InputError(f"hydra.sweeper.{name}={value} is not possible; choose 1 or more")
     return SearchSpace.of(overrides)
 
 
@@ -150,10 +238,10 @@ def complete(arguments: Sequence[str]) -> None:
     configured(lambda config: None)()
 
 
-def describe(config_dir: Path | None = None) -> str:
+def describe(config_dir: Path | None = None, config_name: str = CONFIG_NAME) -> str:
     """Groups with their choices, those of a folder of the user's own among them, and every key with its default."""
     with _one_line():
-        composer = _Composer(config_dir)
+        composer = _Composer([], config_dir, config_name)
         groups = {group: composer.choices(group) for group in composer.groups}
         config = _typed(composer([]))
     offered = [f"  {group}: {', '.join(names)}" for group, names in groups.items() if names]
@@ -161,17 +249,25 @@ def describe(config_dir: Path | None = None) -> str:
     return "\n".join(["groups (GROUP=NAME):", *offered, "", "keys (KEY=VALUE) and their defaults:", keys])
 
 
-def choices(group: str, config_dir: Path | None = None) -> list[str]:
-    """The names that a configuration group offers."""
-    return _Composer(config_dir).choices(group)
+def choices(
+    group: str, overrides: Sequence[str] = (), config_dir: Path | None = None, config_name: str = CONFIG_NAME
+) -> list[str]:
+    """The names that a configuration group offers; the other arguments are those of `compose`."""
+    with _one_line():
+        return _Composer(overrides, config_dir, config_name).choices(group)
 
 
 def _typed(config: DictConfig) -> RunConfig:
     """A composed configuration as dataclasses; unknown keys were rejected before."""
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
-    values.pop("hydra", None)
-    return RunConfig.from_dict({str(key): value for key, value in values.items()})
+    return RunConfig.from_dict(
+        {
+            str(key): OmegaConf.to_container(config[key], resolve=True)
+            if OmegaConf.is_config(config[key])
+            else config[key]
+            for key in config
+            if key != "hydra"
+        }
+    )
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
@@ -189,15 +285,29 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 class _Composer:
-    """Hydra's composition of the project's configuration, and of a folder of the user's beside it."""
+    """Hydra's composition of the project's configuration, and of folders of the user's beside it."""
 
-    def __init__(self, config_dir: Path | None) -> None:
-        self.loader = config_loader(data_root() / "conf", config_dir)
+    def __init__(self, overrides: Sequence[str], config_dir: Path | None, config_name: str) -> None:
+        self.search_path = [text for text in overrides if text.lstrip("+").startswith("hydra.searchpath=")]
+        self.config_name = config_name
+        self.loader = Loader(data_root() / "conf", config_dir, config_name, self.search_path)
+        for folder in self.loader.unavailable():
+            raise InputError(f"hydra.searchpath: {folder!r} does not exist; give folders, as [DIR,…]")
+        if config_name not in (names := sorted(set(self.choices("")) - {"schema", "_dummy_empty_config_"})):
+            raise unknown("--config-name", config_name, names)
         self.groups = [group for group in self.loader.list_groups("") if group != "hydra"]
 
     def __call__(self, overrides: Sequence[str], multirun: bool = False) -> DictConfig:
         mode = RunMode.MULTIRUN if multirun else RunMode.RUN
-        return self.loader.load_configuration("config", list(overrides), run_mode=mode)
+        asked = [*(text for text in self.search_path if text not in overrides), *overrides]
+        return self.loader.load_configuration(self.config_name, asked, run_mode=mode)
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        """The overrides, parsed."""
+        parsed = _parse(overrides)
+        for override in parsed:
+            override.config_loader = self.loader  # which knows what glob(…) stands for
+        return parsed
 
     def choices(self, group: str) -> list[str]:
         return sorted(set(self.loader.get_group_options(group, results_filter=ObjectType.CONFIG)))
@@ -213,9 +323,10 @@ class _OverrideChecker:
 
     def check(self, override: Override) -> None:
         key = override.key_or_group
-        if key in ("hydra/launcher", "hydra/sweeper"):
-            self._check_installed(override)
         if key.startswith("hydra"):
+            _refuse_sweeps([override], "choose one, as all runs are launched alike")
+            if key in ("hydra/launcher", "hydra/sweeper"):
+                self._check_installed(override)
             return
         if override.is_delete():
             raise InputError(f"{override.input_line!r} deletes an option; give it a value instead")
@@ -242,9 +353,22 @@ class _OverrideChecker:
 
 
 def _values(override: Override) -> list[Any]:
-    if override.is_sweep_override():
-        return list(override.sweep_iterator())
-    return [override.value()]
+    """The values of an override, of a long sweep the first more than `MOST_RUNS`.
+
+    Raises:
+        InputError: they are not countable, or there are none.
+    """
+    if not override.is_sweep_override():
+        return [override.value()]
+    if override.is_interval_sweep():
+        raise InputError(f"{override.input_line!r} is no choice of names; write a,b,c or glob(…)")
+    try:
+        values = list(islice(override.sweep_iterator(), MOST_RUNS + 1))
+    except (ValueError, ArithmeticError) as error:
+        raise InputError(f"{override.input_line!r} is no sweep: {error}") from None
+    if not values:
+        raise InputError(f"{override.input_line!r} has no values, so there would be no runs")
+    return values
 
 
 def _flat_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -261,9 +385,10 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         try:
             # Hydra would have the user write the signs for keys that are new.
             parsed.append(parser.parse_override(f"++{text}" if text.startswith(OPEN) else text))
-        except HydraException:
+        except (HydraException, ValueError, RecursionError):  # the last two of numbers and lists without end
+            told = text if len(text) <= 200 else f"{text[:200]}…"
             raise InputError(
-                f"{text!r} is no override; write GROUP=NAME or KEY=VALUE and quote special characters"
+                f"{told!r} is no override; write GROUP=NAME or KEY=VALUE and quote special characters"
             ) from None
     return parsed
 

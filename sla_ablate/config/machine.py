@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import version
 from itertools import takewhile
@@ -77,11 +79,23 @@ def _installed() -> list[Gpu]:
 
 
 def parallel_runs(threads: int, devices: int, accelerator: str) -> int:
-    """How many runs of so many devices, of so many threads each, go at a time: on the GPUs, else on the cores."""
+    """How many runs of so many devices, of so many threads each, go at a time: on the GPUs, else on the cores.
+
+    Numbers that are not possible are told later, of every run.
+    """
     if gpus := visible_devices(accelerator):
-        return max(1, len(gpus) // devices)
+        return max(1, len(gpus) // max(1, devices))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (threads * devices))
+    return max(1, cores // max(1, threads * devices))
+
+
+def most_threads() -> int:
+    """How many threads this machine lets a user have, by the limits of the user, the container and the kernel."""
+    limits = [limit for limit in resource.getrlimit(resource.RLIMIT_NPROC) if limit > 0]
+    for path in map(Path, ("/sys/fs/cgroup/pids.max", "/proc/sys/kernel/threads-max")):
+        if path.is_file() and (text := path.read_text().strip()).isdigit():
+            limits.append(int(text))
+    return min(limits, default=sys.maxsize)
 
 
 def natural_precision(accelerator: str, on_other_machines: bool = False) -> str:

@@ -5,10 +5,13 @@ Light on purpose (no torch, no Hydra): the command line validates whole sweeps w
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from sla_ablate.data.config import PARTS, DataConfig
+from sla_ablate.config.bounds import check_numbers
+from sla_ablate.data.config import DataConfig
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns import SkipPattern
@@ -191,14 +194,13 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """Make a configuration from nested plain containers, such as the `config` of a run record."""
-        parts = {f.name: f.default_factory for f in fields(cls)}
-        return cls(
-            **{
-                name: parts[name](**value) if is_dataclass(parts[name]) else value  # type: ignore[operator]
-                for name, value in values.items()
-            }
-        )
+        """Make a configuration from nested plain containers, such as the `config` of a run record.
+
+        Raises:
+            InputError: a key is unknown, or its value of another type.
+        """
+        made: RunConfig = _typed(cls, values, "")
+        return made
 
     def gpt_config(self, vocab_size: int) -> GPTConfig:
         """The model's shape with the tokenizer's vocabulary."""
@@ -207,7 +209,7 @@ class RunConfig:
     def skip_pattern(self) -> SkipPattern:
         """The source tables that `pattern` describes for this model."""
         p, m = self.pattern, self.model
-        return self._mechanism().pattern(m.n_layer, m.n_head, asdict(p))
+        return self.mechanism().pattern(m.n_layer, m.n_head, asdict(p))
 
     def pattern_arguments(self) -> dict[str, Any]:
         """The options that the pattern has a use for, with what null stands for filled in."""
@@ -224,10 +226,20 @@ class RunConfig:
 
     def _pattern_names(self) -> Names:
         p, m = self.pattern, self.model
-        return self._mechanism().named(m.n_layer, m.n_head, asdict(p))
+        return self.mechanism().named(m.n_layer, m.n_head, asdict(p))
 
-    def _mechanism(self) -> Mechanism:
-        return mechanism(self.pattern.name if self.pattern.layer_types is None else "layer_types")
+    def mechanism(self) -> Mechanism:
+        """The pattern's constructor and its names.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        return mechanism(self.pattern_name)
+
+    @property
+    def pattern_name(self) -> str:
+        """The name of the pattern's mechanism, which layer types of its own are too, whatever `pattern.name` says."""
+        return self.pattern.name if self.pattern.layer_types is None else "layer_types"
 
     def check(self) -> None:
         """Everything that can be known before data are read.
@@ -235,43 +247,16 @@ class RunConfig:
         Raises:
             InputError: the first value that is not possible, in one line.
         """
-        m, o, t = self.model, self.optim, self.trainer
+        o, t = self.optim, self.trainer
+        check_numbers(self)
         self.gpt_config(vocab_size=257)
         self.skip_pattern()
         for name, allowed in (("placement", PLACEMENTS), ("share", SHARES), ("partition", PARTITIONS)):
             if getattr(self.pattern, name) not in allowed:
                 raise unknown(f"pattern.{name}", getattr(self.pattern, name), allowed)
-        at_least = {
-            "optim.steps": (o.steps, 1),
-            "optim.batch_size": (o.batch_size, 1),
-            "optim.micro_batches": (o.micro_batches, 1),
-            "optim.warmup_steps": (o.warmup_steps, 0),
-            "optim.min_lr": (o.min_lr, 0),
-            "optim.weight_decay": (o.weight_decay, 0),
-            "optim.grad_clip": (o.grad_clip, 0),
-            "trainer.devices": (t.devices, 1),
-            "trainer.threads": (t.threads, 1),
-            "trainer.workers": (t.workers, 0),
-            "trainer.log_every": (t.log_every, 1),
-            "trainer.validate_every": (t.validate_every, 0),
-            "trainer.checkpoint_minutes": (t.checkpoint_minutes, 0),
-            "trainer.keep_checkpoints": (t.keep_checkpoints, 0),
-            "seed": (self.seed, 0),
-        }
-        for name, (value, lowest) in at_least.items():
-            if not value >= lowest:
-                raise InputError(f"{name}={value} is not possible; choose {lowest} or more")
-        if not o.lr > 0 or o.min_lr > o.lr:
-            raise InputError(f"optim.lr={o.lr} is not possible; choose more than 0, and at least min_lr={o.min_lr}")
-        for name, limit in asdict(self.limits).items():
-            if limit is not None and not limit > 0:
-                raise InputError(f"limits.{name}={limit} is not possible; choose more than 0, or null for no limit")
-        if self.evaluation.tokens is not None and self.evaluation.tokens < PARTS:
-            raise InputError(
-                f"evaluation.tokens={self.evaluation.tokens} is not possible; "
-                f"choose {PARTS} or more, or null for the whole validation split"
-            )
-        if len(o.betas) != 2 or not all(0 <= beta < 1 for beta in o.betas):
+        if o.min_lr > o.lr:
+            raise InputError(f"optim.lr={o.lr} is not possible; choose at least min_lr={o.min_lr}")
+        if len(o.betas) != 2:
             raise InputError(f"optim.betas={list(o.betas)} is not possible; choose two numbers from 0 to below 1")
         parts = o.micro_batches * t.devices
         if o.batch_size % parts:
@@ -283,10 +268,6 @@ class RunConfig:
         if o.warmup_steps > o.steps:
             raise InputError(
                 f"optim.warmup_steps={o.warmup_steps} is more than optim.steps={o.steps}; choose at most that"
-            )
-        if not 0 <= o.label_smoothing < 1:
-            raise InputError(
-                f"optim.label_smoothing={o.label_smoothing} is not possible; choose 0 or more and less than 1"
             )
         if t.precision not in PRECISIONS:
             raise unknown("trainer.precision", t.precision, PRECISIONS)
@@ -302,5 +283,40 @@ class RunConfig:
             raise unknown("logger.mode", self.logger.mode, ("online", "offline"))
         if not self.sweep or "/" in self.sweep or self.sweep.startswith("."):
             raise InputError(f"sweep={self.sweep!r} is no folder name; choose letters, digits, '-' and '_'")
-        if m.block_size < 2:
-            raise InputError(f"model.block_size={m.block_size} is not possible; choose 2 or more")
+
+
+def _typed(cls: Any, values: object, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"{prefix.rstrip('.') or 'the configuration'} is no mapping of names to values")
+    types = _types(cls)
+    made = {}
+    for name, value in values.items():
+        if name not in types:
+            raise unknown("option", f"{prefix}{name}", (f"{prefix}{each}" for each in types))
+        if is_dataclass(types[name]):
+            made[name] = _typed(types[name], value, f"{prefix}{name}.")
+        elif _is_of(value, types[name]):
+            made[name] = value
+        else:
+            raise InputError(f"{prefix}{name}={value!r} is of another type; it has to be {_told(types[name])}")
+    return cls(**made)
+
+
+@cache
+def _types(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    """True if a value is what a type hint of the schema's says; whole numbers are real ones too."""
+    if isinstance(hint, UnionType):
+        return any(_is_of(value, each) for each in get_args(hint))
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_is_of(each, *get_args(hint)) for each in value)
+    if hint in (int, float):
+        return isinstance(value, hint | int) and not isinstance(value, bool)
+    return isinstance(value, get_origin(hint) or hint)
+
+
+def _told(hint: Any) -> str:
+    return str(hint if get_args(hint) else hint.__name__)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from sla_ablate.errors import InputError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution  # not installed unless asked for
+
+MOST_VALUES = 100_000
+"""More values than a range in which one searches has."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,18 @@ def _distribution(override: Override) -> BaseDistribution:
 
     sweep: Any = override.value()
     try:
-        if isinstance(sweep, ChoiceSweep):
+        if override.is_choice_sweep():
             return CategoricalDistribution(list(override.sweep_string_iterator()))
         if isinstance(sweep, RangeSweep):
-            values = sorted(sweep.range())
+            values = sorted(islice(sweep.range(), MOST_VALUES + 1))
+            if len(values) > MOST_VALUES:
+                raise ValueError(f"it has more than {MOST_VALUES:,} values; write interval(…)")
             return _numbers(values[0], values[-1], log="log" in sweep.tags, step=abs(sweep.step))
         if isinstance(sweep, IntervalSweep):
             return _numbers(sweep.start, sweep.end, log="log" in sweep.tags)
-    except (ValueError, IndexError) as error:
+    except (ValueError, ArithmeticError, IndexError) as error:
         raise InputError(f"{override.input_line!r} cannot be searched: {error}") from None
-    raise InputError(f"{override.input_line!r} cannot be searched; write a,b,c or range(…) or interval(…)")
+    raise InputError(f"{override.input_line!r} cannot be searched; write a,b,c or glob(…), range(…) or interval(…)")
 
 
 def _numbers(low: Any, high: Any, **options: Any) -> BaseDistribution:

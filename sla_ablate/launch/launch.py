@@ -91,8 +91,11 @@ def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
         launcher.setup(hydra_context=context, task_function=_run_cell, config=hydra)
     else:
         launcher = Plugins.instance().instantiate_launcher(context, _run_cell, hydra)
-    for job in launcher.launch([[str(folder.absolute())] for folder in folders], initial_job_idx=0):
-        _ = job.return_value  # raises what a job raised, which no failed run does
+    size = hydra.hydra.sweeper.get("max_batch_size") or len(folders)
+    for first in range(0, len(folders), size):
+        batch = [[str(folder.absolute())] for folder in folders[first : first + size]]
+        for job in launcher.launch(batch, initial_job_idx=first):
+            _ = job.return_value  # raises what a job raised, which no failed run does
     callbacks.on_multirun_end(config=hydra, config_name="config")
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sla_ablate.config.compose import compose, compose_cell
+from sla_ablate.config.compose import CONFIG_NAME, compose, compose_cell
 from sla_ablate.config.extras import check_logger
-from sla_ablate.config.machine import natural_precision
-from sla_ablate.config.schema import RunConfig
+from sla_ablate.config.machine import most_threads, natural_precision
+from sla_ablate.config.schema import RunConfig, TrainerConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.data.classes import TokenCounts
 from sla_ablate.data.shards import TokenShards, prepare, prepared
 from sla_ablate.errors import InputError
+from sla_ablate.files import without_dots
 from sla_ablate.runs.identity import identify, run_folder, run_folders
 from sla_ablate.runs.ledger import check_folder
 from sla_ablate.runs.record import read_config, read_summary
@@ -53,7 +54,11 @@ class Plan:
 
 
 def plan(
-    overrides: Sequence[str], multirun: bool = False, config_dir: Path | None = None, tokenize: bool = True
+    overrides: Sequence[str],
+    multirun: bool = False,
+    config_dir: Path | None = None,
+    config_name: str = CONFIG_NAME,
+    tokenize: bool = True,
 ) -> Plan:
     """Compose and check every run that the overrides ask for, and prepare its data; nothing is started.
 
@@ -62,35 +67,39 @@ def plan(
     Raises:
         InputError: some override or value cannot be used; one line a fault.
     """
-    hydra, configs, space = compose(overrides, multirun, config_dir)
+    hydra, configs, space = compose(overrides, multirun, config_dir, config_name)
     runs = {run.folder: run for run in _checked(configs, hydra, tokenize)}
     return Plan(list(runs.values()), len(configs), hydra, space)
 
 
-def check_cell(overrides: Sequence[str], hydra: DictConfig, config_dir: Path | None = None) -> Run:
+def check_cell(
+    overrides: Sequence[str], hydra: DictConfig, config_dir: Path | None = None, config_name: str = CONFIG_NAME
+) -> Run:
     """Compose and check one run of a multirun that is launched as `hydra` says; see `compose_cell`.
 
     Raises:
         InputError: it is not possible.
     """
-    (run,) = _checked([compose_cell(overrides, config_dir)], hydra)
+    (run,) = _checked([compose_cell(overrides, config_dir, config_name)], hydra)
     return run
 
 
-def stored_plan(sweep: Path, overrides: Sequence[str], config_dir: Path | None = None) -> Plan:
+def stored_plan(
+    sweep: Path, overrides: Sequence[str], config_dir: Path | None = None, config_name: str = CONFIG_NAME
+) -> Plan:
     """The runs of a sweep as their folders hold them, to be launched as Hydra's own overrides say.
 
     Raises:
         InputError: a folder does not hold what its name says, or an override is none of Hydra's.
     """
-    folders = run_folders(sweep.absolute())
+    folders = run_folders(without_dots(sweep))  # whose name and parents are folders, whatever `sweep` is
     configs = [read_config(folder) for folder in folders]
     for config, folder in zip(configs, folders, strict=True):
         config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
     for override in overrides:
         if not override.startswith("hydra"):
             raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
-    hydra = compose(overrides, config_dir=config_dir).hydra
+    hydra = compose(overrides, config_dir=config_dir, config_name=config_name).hydra
     runs = _checked(configs, hydra)
     for folder, run in zip(folders, runs, strict=True):
         if record := read_summary(folder):
@@ -111,6 +120,8 @@ def _checked(configs: Sequence[RunConfig], hydra: DictConfig, tokenize: bool = T
         try:
             config.check()
             check_logger(config.logger)
+            if not on_other_machines:
+                _check_threads(config.trainer)
         except InputError as error:
             faults[str(error)] = None
     _raise(faults)
@@ -146,6 +157,15 @@ def _data_key(config: RunConfig) -> str:
 def _raise(faults: dict[str, None]) -> None:
     if faults:
         raise InputError("\n".join(faults))
+
+
+def _check_threads(trainer: TrainerConfig) -> None:
+    threads, most = trainer.devices * (trainer.threads + trainer.workers), most_threads()
+    if threads > most:
+        raise InputError(
+            f"trainer.devices={trainer.devices}, trainer.threads={trainer.threads} and trainer.workers="
+            f"{trainer.workers} are {threads} threads in all; this machine has at most {most}"
+        )
 
 
 def _check_block_size(config: RunConfig, shards: TokenShards | None) -> None:

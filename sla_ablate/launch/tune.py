@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna.trial import TrialState
 
+from sla_ablate.config.compose import CONFIG_NAME
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.errors import InputError
 from sla_ablate.files import is_held
@@ -23,7 +24,13 @@ from sla_ablate.launch.plan import Run, check_cell
 from sla_ablate.runs.record import read_record
 
 
-def tune(space: SearchSpace, hydra: DictConfig, config_dir: Path | None = None, command: str | None = None) -> int:
+def tune(
+    space: SearchSpace,
+    hydra: DictConfig,
+    config_dir: Path | None = None,
+    config_name: str = CONFIG_NAME,
+    command: str | None = None,
+) -> int:
     """Look for the lowest validation loss, in nats per token, as `hydra.sweeper` says.
 
     Returns:
@@ -41,7 +48,7 @@ def tune(space: SearchSpace, hydra: DictConfig, config_dir: Path | None = None, 
         trials = [study.ask(space.chosen) for _ in range(min(ahead, sweeper.n_jobs))]
         for trial in trials:
             try:
-                runs[trial.number] = check_cell(space.cell(trial.params), hydra, config_dir)
+                runs[trial.number] = check_cell(space.cell(trial.params), hydra, config_dir, config_name)
             except InputError as error:  # of the inside of the space; its corners were checked
                 print(f"trial {trial.number}: {error}", flush=True)
         proposed = {run.folder: run for trial in trials if (run := runs.get(trial.number))}

@@ -41,6 +41,11 @@ class Mechanism:
     qualifiers: Mapping[str, Names] = field(default_factory=QUALIFIERS.copy)
     """What is added to the names for an argument that is not at its default."""
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What the constructor has a use for, beside the model's shape."""
+        return tuple(name for name in inspect.signature(self.constructor).parameters if name not in _SHAPE)
+
     def pattern(self, n_layer: int, n_head: int, fields: Mapping[str, Any]) -> SkipPattern:
         """The pattern for a model; the constructor takes those of the configuration's `fields` that it has a use for.
 

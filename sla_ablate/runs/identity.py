@@ -10,6 +10,7 @@ from typing import Any
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
+from sla_ablate.files import without_dots
 
 SCHEMA = 3
 """A part of every run id: raised when the same configuration would give other results."""
@@ -40,7 +41,8 @@ def run_folders(sweep: Path) -> list[Path]:
     """
     found = sorted(path.parent for path in sweep.glob("*/record.json"))
     if not found:
-        near = sorted(path.name for path in sweep.parent.glob("*") if path.is_dir() and path != sweep)
+        whole = without_dots(sweep)
+        near = sorted(path.name for path in whole.parent.glob("*") if path.is_dir() and path != whole)
         hint = f"; beside it there are: {', '.join(near)}" if near else ""
         raise InputError(f"{sweep} holds no runs{hint}")
     return found

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from sla_ablate.config.bounds import check_numbers
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
@@ -122,6 +123,8 @@ def read_config(run: Path) -> RunConfig:
     """
     path = run / "config.yaml"
     try:
-        return RunConfig.from_dict(yaml.load(path.read_text(encoding="utf-8"), _YAML_LOADER))
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        config = RunConfig.from_dict(yaml.load(path.read_text(encoding="utf-8"), _YAML_LOADER))
+        check_numbers(config)
+        return config
+    except (OSError, yaml.YAMLError, ValueError) as error:  # an InputError is a ValueError
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

@@ -309,9 +309,9 @@ def test_other_data_than_the_run_was_trained_on_are_refused(sweep):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--tokens", "0"], "tokens=0 is not possible; choose 1 or more"),
+        (["--tokens", "0"], "argument --tokens: 0 is not possible; choose 1 to 1000000000000"),
         (["--query-rows", "7"], "query_rows=7 is not possible; choose an even number, 2 or more"),
-        (["--jobs", "0"], "--jobs 0 is not possible; choose 1 or more"),
+        (["--jobs", "0"], "argument --jobs: 0 is not possible; choose 1 to 1024"),
         ([], "no run of .* is done, so there is nothing to analyze: 1 waiting"),
     ],
 )
@@ -324,6 +324,15 @@ def test_bad_input_is_one_line_and_exit_code_2(sweep, options, message, capsys):
     assert end.value.code == 2
     assert re.fullmatch(f"sla-ablate: {message}.*\n", capsys.readouterr().err)
     assert not (sweep / "analysis").exists()
+
+
+def test_a_stride_beyond_the_shortest_context_is_refused_before_anything_is_measured(sweep, measured, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["analyze", str(sweep), "--stride", "41"])
+    assert end.value.code == 2
+    message = r"--stride 41 is longer than the context of \S*/baseline-s0-\w{8}; choose 1 to 40 tokens"
+    assert re.fullmatch(f"sla-ablate: {message}\n", capsys.readouterr().err)
+    assert measured == []
 
 
 def command(sweep: Path, *options: str) -> list[str]:

@@ -74,7 +74,7 @@ def copy(trained, tmp_path):
         (["pattern=sla", "pattern.distance=6"], "distance=6 is not possible with 6 layers; .*nearest 5"),
         (["pattern=sla", "pattern.heads=5"], "heads=5 is not possible with 4 heads .*nearest 4"),
         (["pattern=tables"], "pattern=tables needs pattern.key_source"),
-        (["pattern=cla", "pattern.placement=lst"], "pattern.placement 'lst' is unknown; .*did you mean 'last'"),
+        (["pattern=sla", "pattern.placement=lst"], "placement 'lst' is unknown; .*did you mean 'last'"),
         (["pattern=tables", "pattern.key_source=[[0]]"], "1 layers × 1 heads, the model has 6 × 4"),
         (["model.n_embd=130"], "n_embd=130 is not a multiple of n_head=4; nearest possible width 128"),
         (["optim.micro_batches=3"], "micro_batches=3 does not divide optim.batch_size=4"),
@@ -320,9 +320,14 @@ def test_layer_types_are_a_pattern_without_another_name(here):
         (["pattern=yocco"], "pattern 'yocco' is unknown; .*did you mean 'yoco'"),
         (["pattern=yoco", "pattern.split=6"], "split=6 is not possible with 6 layers; choose 0 to 5, nearest 5"),
         (["pattern=cla", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
-        (["pattern=baseline", "pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
+        (
+            ["pattern=cla", "pattern.distance=3"],
+            "pattern.distance is of no use to pattern cla; options are group_size, share",
+        ),
+        (["pattern=baseline,cla", "pattern.heads=1,2"], "pattern.heads is of no use to pattern baseline, cla; "),
+        (["pattern=baseline", "pattern.options.period=1"], "pattern.options.period is of no use to pattern baseline"),
         (["pattern.share=key"], "share 'key' is unknown; choose from both, keys, values"),
-        (["model.n_head=0"], "n_head=0 is not possible; choose 1 or more"),
+        (["model.n_head=0"], "model.n_head=0 is not possible; choose 1 to 4096"),
         (["pattern.layer_types=0_1_5_5_5_5"], "layer_types=0_1_5_5_5_5: layer 2 reads layer 5; .*0 to 2"),
         (["pattern=tables", "pattern.value_source=[[0,0]]"], "pattern=tables needs pattern.key_source"),
     ],
@@ -354,11 +359,11 @@ def test_generation_from_a_run(here, trained):
     assert generate("--top-k", "1").stdout == generate("--temperature", "0", "--seed", "2").stdout
 
     for folder, options, message in [
-        (run, ["--temperature", "-1"], "temperature=-1.0 is not possible"),
-        (run, ["--top-p", "2"], "top_p=2.0 is not possible"),
-        (run, ["--top-k", "x"], "--top-k: invalid int value: 'x'"),
-        (run, ["--seed", "-1"], "--seed -1 is not possible; choose 0 to 9223372036854775807"),
-        (run, ["--seed", str(2**63)], "--seed 9223372036854775808 is not possible"),
+        (run, ["--temperature", "-1"], "--temperature: -1 is not possible"),
+        (run, ["--top-p", "2"], "--top-p: 2 is not possible; choose more than 0 and at most 1"),
+        (run, ["--top-k", "x"], "--top-k: 'x' is no whole number; choose 1 to "),
+        (run, ["--seed", "-1"], "--seed: -1 is not possible; choose 0 to 9223372036854775807"),
+        (run, ["--seed", str(2**63)], "--seed: 9223372036854775808 is not possible"),
         (run.parent, [], "s is not a run's folder"),
     ]:
         done = here("generate", str(folder), "the law ", *options)

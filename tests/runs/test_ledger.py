@@ -103,6 +103,32 @@ def test_a_summary_is_the_record_without_its_results(folder):
             read_summary(folder)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps: 100", "steps: six", "optim.steps='six' is of another type; it has to be int"),
+        ("steps: 100", "steps: .inf", "optim.steps=inf is of another type; it has to be int"),
+        ("steps: 100", "steps: 0", "optim.steps=0 is not possible; choose 1 to 1000000000"),
+        ("steps: 100", "stepz: 100", "option 'optim.stepz' is unknown; .*did you mean 'optim.steps'"),
+        ("lr: 0.003", "lr: true", "optim.lr=True is of another type; it has to be float"),
+        ("lr: 0.003", "lr: null", "optim.lr=None is of another type; it has to be float"),
+        ("name: baseline", "name: [baseline]", "pattern.name=.* is of another type; it has to be str"),
+        ("optim:", "optim: 3\nx:", "optim is no mapping of names to values"),
+        ("model:", "- model:", "config.yaml cannot be read"),
+        ("", None, "the configuration is no mapping of names to values"),
+    ],
+)
+def test_a_damaged_configuration_is_one_line(folder, old, new, message):
+    path = folder / "config.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text("3\n" if new is None else text.replace(old, new, 1))
+    with pytest.raises(InputError, match=message) as error:
+        read_config(folder)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_progress_is_the_end_of_the_metrics(folder):
     change(folder, state="running", attempt=2)
     lines = [{"step": step, "loss": 1.0, "tokens_per_second": 10.0 * step} for step in range(1, 60)]
