@@ -1,4 +1,7 @@
-"""Files that are either the old one or the new one, whatever happens meanwhile, and folders that one process holds."""
+"""Files that are either the old one or the new one, whatever happens meanwhile, and folders that one process holds.
+
+Also what keeps a command in the folder that it was given: there may be links in one that comes from somebody else.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from sla_ablate.errors import InputError
 
 _UNFINISHED = ".tmp"
 
@@ -65,6 +70,54 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name in a folder.
+
+    Raises:
+        InputError: a link on the way to it leads out of the folder.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{path} leads out of {folder}, and such links are not followed; put there what it leads to")
+    return path
+
+
+def check_inside(folder: Path) -> None:
+    """Make sure of all that lies directly in a folder, if there is one.
+
+    Raises:
+        InputError: something is neither a file nor a folder, or a link that leads out of the folder.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_symlink():
+            inside(folder, entry.name)
+        elif not (entry.is_file() or entry.is_dir()):
+            raise InputError(f"{entry.path} is neither a file nor a folder; remove it")
+
+
+def check_free(folder: Path, ours: Callable[[str], object], force: bool) -> None:
+    """Make sure that a command may write into a folder that the user named.
+
+    Args:
+        folder: need not exist.
+        ours: tells of a file's name whether the command itself writes such files, which it may replace.
+        force: the user said `--force`, so that it may hold anything.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if force or not folder.is_dir():
+        return
+    others = sorted(path.name for path in folder.iterdir() if not ours(path.name))
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise InputError(f"{folder} holds something else: {others[0]}{more}; choose another folder or add --force")
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's contents, which need not fit into memory."""
     digest = hashlib.sha256()
@@ -83,7 +136,7 @@ def claim(folder: Path, patience: float = 1) -> Iterator[int | None]:
     one that only looks (`is_held`) holds it for an instant.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         deadline = time.monotonic() + patience
         while not (held := _lock(descriptor)) and time.monotonic() < deadline:
@@ -96,7 +149,7 @@ def claim(folder: Path, patience: float = 1) -> Iterator[int | None]:
 def is_held(folder: Path) -> bool:
     """Tell whether a living process holds a folder."""
     try:
-        descriptor = os.open(folder / ".lock", os.O_RDWR)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:

@@ -26,6 +26,11 @@ def add_config_dir(parser: Parser) -> None:
     parser.add_argument("--config-dir", type=_folder, metavar="DIR", help="folder with groups of your own beside ours")
 
 
+def add_force(parser: Parser) -> None:
+    """Have a parser know `--force`, without which nothing of others is overwritten."""
+    parser.add_argument("--force", action="store_true", help="write there whatever it holds")
+
+
 def _folder(text: str) -> Path:
     if not (path := Path(text)).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no folder")
