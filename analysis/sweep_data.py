@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.comparison import Record, by_setting, comparison_table
 from sla_ablate.errors import InputError, unknown
+from sla_ablate.files import inside
 
 HEADS = "analysis/heads.parquet"
 _INDEX = ["run", "pattern", "seed", "pairing"]
@@ -44,7 +45,7 @@ class SweepData:
     def heads(self) -> pd.DataFrame:
         """`analysis/heads.parquet` of these runs, as far as they were measured."""
         try:
-            table = pd.read_parquet(self.folder / HEADS)
+            table = pd.read_parquet(inside(self.folder, HEADS))
         except FileNotFoundError:
             raise InputError(f"{self.folder} was not analyzed; run: sla-ablate analyze {self.folder}") from None
         return self._some("any of these runs", table[table["run"].isin(_ids(self.records))])

@@ -104,15 +104,15 @@ def check_free(folder: Path, ours: Callable[[str], object], force: bool) -> None
 
     Args:
         folder: need not exist.
-        ours: tells of a file's name whether the command itself writes such files, which it may replace.
+        ours: tells of a name whether the command itself writes files of that name, which it may replace.
         force: the user said `--force`, so that it may hold anything.
 
     Raises:
-        InputError: it holds something else.
+        InputError: it holds something else, hidden files apart.
     """
     if force or not folder.is_dir():
         return
-    others = sorted(path.name for path in folder.iterdir() if not ours(path.name))
+    others = sorted(name for path in folder.iterdir() if not ((name := path.name).startswith(".") or ours(name)))
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise InputError(f"{folder} holds something else: {others[0]}{more}; choose another folder or add --force")

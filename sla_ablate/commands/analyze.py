@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser
+from sla_ablate.commands._arguments import Parser, add_trust
 from sla_ablate.errors import InputError
 
-USAGE = "SWEEP [--tokens N] [--query-rows N] [--stride N] [--metric NAME] [--jobs N]"
+USAGE = "SWEEP [--tokens N] [--query-rows N] [--stride N] [--metric NAME] [--jobs N] [--trust]"
 
 
 def run(arguments: list[str]) -> int:
@@ -33,6 +33,7 @@ def run(arguments: list[str]) -> int:
         help="also measure a metric of your own, my_package.module:Name; may be given again",
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, on one core each (default: all cores)")
+    add_trust(parser)
     options = parser.parse_args(arguments)
     if options.jobs is not None and options.jobs < 1:
         raise InputError(f"--jobs {options.jobs} is not possible; choose 1 or more")
@@ -40,4 +41,5 @@ def run(arguments: list[str]) -> int:
     from sla_ablate.config.machine import parallel_runs
 
     effort = Effort(options.tokens, options.query_rows, options.stride, sorted(set(options.metric)))
-    return 0 if analyze(options.sweep, effort, options.jobs or parallel_runs(1, 1, "cpu")) else 1
+    jobs = options.jobs or parallel_runs(1, 1, "cpu")
+    return 0 if analyze(options.sweep, effort, jobs, options.trust) else 1

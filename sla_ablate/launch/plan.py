@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +10,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from sla_ablate.config.compose import compose, compose_cell
-from sla_ablate.config.extras import check_logger
+from sla_ablate.config.extras import beyond_computation, check_logger
 from sla_ablate.config.machine import natural_precision
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.data.classes import TokenCounts
 from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.errors import InputError
+from sla_ablate.files import check_inside
+from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.identity import identify, run_folder, run_folders
 from sla_ablate.runs.ledger import check_folder
 from sla_ablate.runs.record import read_config, read_summary
@@ -59,7 +61,7 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: Path | No
         InputError: some override or value cannot be used; one line a fault.
     """
     hydra, configs, space = compose(overrides, multirun, config_dir)
-    runs = {run.folder: run for run in _checked(configs, hydra)}
+    runs = {run.folder: run for run in _checked(configs, hydra, lambda: _prepared(configs))}
     return Plan(list(runs.values()), len(configs), hydra, space)
 
 
@@ -69,25 +71,40 @@ def check_cell(overrides: Sequence[str], hydra: DictConfig, config_dir: Path | N
     Raises:
         InputError: it is not possible.
     """
-    (run,) = _checked([compose_cell(overrides, config_dir)], hydra)
+    configs = [compose_cell(overrides, config_dir)]
+    (run,) = _checked(configs, hydra, lambda: _prepared(configs))
     return run
 
 
-def stored_plan(sweep: Path, overrides: Sequence[str], config_dir: Path | None = None) -> Plan:
+def stored_plan(
+    sweep: Path, overrides: Sequence[str], config_dir: Path | None = None, trust: bool = False
+) -> Plan:
     """The runs of a sweep as their folders hold them, to be launched as Hydra's own overrides say.
 
+    Args:
+        sweep: its folder.
+        overrides: Hydra's own.
+        config_dir: a folder with groups of the user's own.
+        trust: call the functions, tell the loggers and read the corpora that the stored configurations name.
+
     Raises:
-        InputError: a folder does not hold what its name says, or an override is none of Hydra's.
+        InputError: a folder does not hold what its name says or is to be trusted first, or an override is none of
+            Hydra's.
     """
     folders = run_folders(sweep.absolute())
+    check_inside(sweep)
     configs = [read_config(folder) for folder in folders]
     for config, folder in zip(configs, folders, strict=True):
         config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
     for override in overrides:
         if not override.startswith("hydra"):
             raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
+    if not trust:
+        for config, folder in zip(configs, folders, strict=True):
+            if asked := beyond_computation(config):
+                raise InputError(f"{folder / 'config.yaml'} asks for {asked}; if you trust it, add --trust")
     hydra = compose(overrides, config_dir=config_dir).hydra
-    runs = _checked(configs, hydra)
+    runs = _checked(configs, hydra, lambda: data_of_all(folders, may_prepare=trust))
     for folder, run in zip(folders, runs, strict=True):
         if record := read_summary(folder):
             check_folder(folder, record, identify(run.config, run.data_digest), run.data_digest)
@@ -98,7 +115,9 @@ def stored_plan(sweep: Path, overrides: Sequence[str], config_dir: Path | None =
     return Plan(runs, len(runs), hydra)
 
 
-def _checked(configs: Sequence[RunConfig], hydra: DictConfig) -> list[Run]:
+def _checked(
+    configs: Sequence[RunConfig], hydra: DictConfig, data_of_each: Callable[[], list[TokenShards]]
+) -> list[Run]:
     on_other_machines = hydra.hydra.launcher._target_.endswith("SlurmLauncher")
     faults: dict[str, None] = {}
     for config in configs:
@@ -110,19 +129,24 @@ def _checked(configs: Sequence[RunConfig], hydra: DictConfig) -> list[Run]:
         except InputError as error:
             faults[str(error)] = None
     _raise(faults)
+    data = data_of_each()
+    for config, shards in zip(configs, data, strict=True):
+        try:
+            _check_block_size(config, shards)
+        except InputError as error:
+            faults[str(error)] = None
+    _raise(faults)
+    return [Run(c, d.digest, d.tokenizer.vocab_size) for c, d in zip(configs, data, strict=True)]
+
+
+def _prepared(configs: Sequence[RunConfig]) -> list[TokenShards]:
     shards: dict[str, TokenShards] = {}
     for config in configs:
         key = _data_key(config)
         if key not in shards:
             shards[key] = prepare(config.data)
             TokenCounts.of(shards[key], config.evaluation.tokens)
-        try:
-            _check_block_size(config, shards[key])
-        except InputError as error:
-            faults[str(error)] = None
-    _raise(faults)
-    data = [shards[_data_key(config)] for config in configs]
-    return [Run(c, d.digest, d.tokenizer.vocab_size) for c, d in zip(configs, data, strict=True)]
+    return [shards[_data_key(config)] for config in configs]
 
 
 def _data_key(config: RunConfig) -> str:

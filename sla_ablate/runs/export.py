@@ -15,8 +15,6 @@ from sla_ablate.model.formats.hf import CODE, SLAForCausalLM
 from sla_ablate.runs.record import CHECKPOINT
 from sla_ablate.runs.trained import load_run
 
-_UNFINISHED = ".export-"
-
 
 def fast_tokenizer(tokenizer: Tokenizer, block_size: int | None = None) -> PreTrainedTokenizerFast:
     """The same tokenizer as transformers has them.
@@ -52,7 +50,7 @@ def export(run: Path, out: Path, force: bool = False) -> None:
     if out.resolve().is_relative_to((run / CHECKPOINT).resolve()):
         raise InputError(f"{out} is where the model of {run} is read from; choose another folder")
     is_export = (out / CODE).is_file()  # the first to come; a run's own folder of its model has all the other names
-    check_free(out, lambda name: is_export or name.startswith(_UNFINISHED), force)
+    check_free(out, lambda name: is_export, force)
     gpt, tokenizer = load_run(run)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +59,7 @@ def export(run: Path, out: Path, force: bool = False) -> None:
     model = SLAForCausalLM.from_gpt(gpt)
     for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(model.generation_config, token, tokenizer.end_of_text)
-    with tempfile.TemporaryDirectory(dir=out, prefix=_UNFINISHED) as temporary:
+    with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as temporary:
         unfinished = Path(temporary)
         model.save_pretrained(unfinished)
         fast_tokenizer(tokenizer, gpt.config.block_size).save_pretrained(unfinished)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ import yaml
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.files import write_atomically
+from sla_ablate.files import check_inside, write_atomically
 from sla_ablate.runs.identity import SCHEMA, run_folders
 
 CHECKPOINT = "checkpoints"
 """Folder in a run's of its checkpoints and, once it is done, its model."""
 
+BEST = "best"
+"""Folder in that of the checkpoints of the model of the lowest validation loss, if it was asked for."""
+
 Record = dict[str, Any]
 
+_NAME = re.compile(r"[\w=+-][\w.=+-]*", re.ASCII)
 _RECORD, _RESULTS = "record.json", "results.json"
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
@@ -42,9 +47,13 @@ def write_record(run: Path, record: Record) -> None:
 def read_summary(run: Path) -> Record | None:
     """The record of a run folder without its results, which may be long; None if it has no record.
 
+    Whoever works with a run reads this first. So it is here that a folder of somebody else's is looked at.
+
     Raises:
-        InputError: the record is damaged, or of another schema version.
+        InputError: the record is damaged, or of another schema version, or the folder holds links that lead out of it.
     """
+    for folder in (run, run / CHECKPOINT, run / CHECKPOINT / BEST):
+        check_inside(folder)
     try:
         record: Record = _read_json(run / _RECORD)
         schema = record["schema"]
@@ -54,6 +63,21 @@ def read_summary(run: Path) -> Record | None:
         raise _damaged(run / _RECORD) from None
     if schema != SCHEMA:
         raise InputError(f"{run / _RECORD} is of schema {schema}; this version reads {SCHEMA}")
+    for name in ("run_id", "setting"):  # which name files
+        if not _NAME.fullmatch(str(record.get(name, "-"))):
+            raise _damaged(run / _RECORD)
+    return record
+
+
+def existing_summary(run: Path) -> Record:
+    """The record of `read_summary` for a folder that has to be a run's.
+
+    Raises:
+        InputError: as `read_summary`, or there is no record.
+    """
+    record = read_summary(run)
+    if record is None:
+        raise InputError(f"{run} is not a run's folder: it holds no record.json")
     return record
 
 
