@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import analysis
 import sla_ablate
 from analysis.comparison import count_states, runs_table
+from sla_ablate import escape
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim, inside, remove_unfinished, replacing, sha256
 from sla_ablate.processes import outcome
@@ -112,7 +113,7 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
     todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
     print(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed", flush=True)
     if left_out:
-        print(f"left out: {left_out}", flush=True)
+        print(f"left out: {escape.line(left_out)}", flush=True)
     for run in todo if trust else ():
         with contextlib.suppress(InputError):  # which measuring will tell
             data_of_all([run], may_prepare=True)
@@ -145,10 +146,10 @@ def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
         if error:
             failed.add(run)
         if told := outcome.traceback(lines) if error else lines:
-            print("\n".join(told), file=sys.stderr, flush=True)
+            print("\n".join(map(escape.line, told)), file=sys.stderr, flush=True)
         left = (time.monotonic() - started) / n * (len(runs) - n)
         what = f"failed: {error}" if error else "analyzed"
-        print(f"{run.name}  {what}; {n}/{len(runs)}, {duration(left)} left", flush=True)
+        print(f"{escape.line(run.name)}  {escape.line(what)}; {n}/{len(runs)}, {duration(left)} left", flush=True)
     return failed
 
 

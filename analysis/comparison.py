@@ -20,6 +20,7 @@ from analysis.statistics import (
     paired_p_value,
     pairs_needed,
 )
+from sla_ablate import escape
 from sla_ablate.errors import InputError
 
 Record = Mapping[str, Any]
@@ -125,7 +126,7 @@ def render_markdown(records: Sequence[Record]) -> str:
     titles = _titles(records)
     sections = []
     for setting, group in by_setting(records).items():
-        heading = [f"## {titles[setting]}"] if len(titles) > 1 else []
+        heading = [f"## {escape.markdown(titles[setting])}"] if len(titles) > 1 else []
         sections += [*heading, *_section(group)]
     return "\n\n".join(sections) + "\n"
 
@@ -208,14 +209,14 @@ def _section(records: Sequence[Record]) -> list[str]:
     else:
         blocks = ["No run is done."]
     if states := count_states(records):
-        blocks.append(f"Not in the table: {states}.")
+        blocks.append(f"Not in the table: {escape.markdown(states)}.")
     return blocks
 
 
 def _body(table: pd.DataFrame) -> str:
     cells = pd.DataFrame(
         {
-            "Pattern": table["pattern"],
+            "Pattern": table["pattern"].map(escape.markdown),
             "Runs": table["runs"].map(str),
             "Nats/token ↓": _mean_std(table, "nats_per_token", ".4f"),
             "Perplexity ↓": _mean_std(table, "perplexity", ".2f"),
@@ -268,10 +269,10 @@ def _legend(table: pd.DataFrame, records: Sequence[Record]) -> str:
     n = f"n = {runs[0]} seed{'s' if runs[0] > 1 else ''}" if len(runs) == 1 else "n seeds as in column Runs"
     legend = (
         f"Validation, mean ± standard deviation over {n}; "
-        f"context length {_unique(v['context_length'] for v in validation)} tokens, "
-        f"stride {_unique(v['stride'] for v in validation)}, "
-        f"start token `{_unique(v['start_token'] for v in validation)}`; "
-        f"trained in {_unique(precision)}, scored in float32. "
+        f"context length {escape.markdown(_unique(v['context_length'] for v in validation))} tokens, "
+        f"stride {escape.markdown(_unique(v['stride'] for v in validation))}, "
+        f"start token {escape.markdown_code(_unique(v['start_token'] for v in validation))}; "
+        f"trained in {escape.markdown(_unique(precision))}, scored in float32. "
         "↓ lower is better; the best mean is bold."
     )
     if table["pairs"].any():
@@ -290,7 +291,9 @@ def _remarks(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
     if BASELINE not in set(table["pattern"]):
         return ["No baseline run is done in this setting: there is nothing to take differences to."]
     remarks = []
-    if needed := [f"{_needed(row)} for {row['pattern']}" for _, row in others.iterrows() if _unresolved(row)]:
+    if needed := [
+        f"{_needed(row)} for {escape.markdown(row['pattern'])}" for _, row in others.iterrows() if _unresolved(row)
+    ]:
         remarks.append(
             "† The interval includes 0: these seeds do not resolve the sign of the difference,"
             " which is not evidence that there is none."
@@ -298,10 +301,10 @@ def _remarks(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
             f" ones: {'; '.join(needed)}. From few pairs these numbers are themselves very uncertain."
         )
     if len(lacking := others[others["pairs"] < 2]):
-        whose = "any difference" if len(lacking) == len(others) else "; ".join(lacking["pattern"])
+        whose = "any difference" if len(lacking) == len(others) else "; ".join(map(escape.markdown, lacking["pattern"]))
         remark = f"No interval exists for {whose}: it takes at least 2 seed pairs."
         single = {pattern: _over_documents(records, pattern) for pattern in others.loc[others["pairs"] == 1, "pattern"]}
-        noise = [f"{p} [{i.low:+.4f}, {i.high:+.4f}]" for p, i in single.items() if i.exists]
+        noise = [f"{escape.markdown(p)} [{i.low:+.4f}, {i.high:+.4f}]" for p, i in single.items() if i.exists]
         if noise:
             remark += (
                 f" Test-set noise alone, without the noise of training: {'; '.join(noise)}"

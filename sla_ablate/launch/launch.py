@@ -16,6 +16,7 @@ from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
+from sla_ablate import escape
 from sla_ablate.config.hydra_internals import Callbacks
 from sla_ablate.errors import InputError
 from sla_ablate.launch import sweep_signals
@@ -54,7 +55,7 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     after = _states(runs)
     for run, state in zip(runs, after, strict=True):
         if state == "failed" and (record := read_summary(run.folder)):
-            print(f"{run.folder.name}  failed: {record['error']}", flush=True)
+            print(escape.line(f"{run.folder.name}  failed: {record['error']}"), flush=True)
     print(ledger.count(after), flush=True)
     if sweep_signals.received:
         _requeue(sweep_signals.received[0])

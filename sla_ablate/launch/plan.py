@@ -76,9 +76,7 @@ def check_cell(overrides: Sequence[str], hydra: DictConfig, config_dir: Path | N
     return run
 
 
-def stored_plan(
-    sweep: Path, overrides: Sequence[str], config_dir: Path | None = None, trust: bool = False
-) -> Plan:
+def stored_plan(sweep: Path, overrides: Sequence[str], config_dir: Path | None = None, trust: bool = False) -> Plan:
     """The runs of a sweep as their folders hold them, to be launched as Hydra's own overrides say.
 
     Args:

@@ -30,16 +30,18 @@ def data_of_all(runs: Iterable[Path], may_prepare: bool = False) -> list[TokenSh
     made: dict[str, TokenShards] = {}
     found = []
     for run in runs:
-        config, record = read_config(run), existing_summary(run)
+        config, setting = read_config(run), existing_summary(run)["setting"]
         caches = dict.fromkeys([config.data.cache, DataConfig().cache])
-        folders = dict(chain.from_iterable(map(held, caches)))
-        if folder := next((f for digest, f in folders.items() if setting_of(config, digest) == record["setting"]), None):
+        folders = (
+            folder for digest, folder in chain.from_iterable(map(held, caches)) if setting_of(config, digest) == setting
+        )
+        if folder := next(folders, None):
             found.append(opened(folder))
             continue
         if may_prepare:
             key = repr(config.data)
             made[key] = shards = made.get(key) or prepare(config.data)
-            if setting_of(config, shards.digest) == record["setting"]:
+            if setting_of(config, shards.digest) == setting:
                 found.append(shards)
                 continue
         raise InputError(
