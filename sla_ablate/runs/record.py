@@ -102,7 +102,11 @@ def _as_json(value: Any) -> bytes:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        text = path.read_bytes()
+        value = json.loads(text)
+        if b"\\ud" in text.lower():  # perhaps half a surrogate pair, which no table can hold
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+        return value
     except ValueError:
         raise _damaged(path) from None
 
