@@ -15,9 +15,10 @@ from matplotlib.cbook import is_math_text
 from sla_ablate import escape
 
 NASTY = [
-    "a|b", "<script>alert(1)</script>", "![x](http://tracker/)", "[x](javascript:alert)", "`code`", "**bold** _it_ ~~s~~",
-    "a_b my_file.jsonl", "&lt;b&gt;", "\\| \\", "$x$ and $\\frac{$", "\x1b]0;title\x07\x1b[31m", "a\nb\r\nc", "\u202eevil",
-    "\x9b31m", "\udc80", "=cmd|'/c calc'!A1", "+1", "-1", "@SUM(A1)", "\t=1", "SLA, distance 1, 3 of 4 heads", "日本 🙂",
+    "a|b", "<script>alert(1)</script>", "![x](http://tracker/)", "[x](javascript:alert)", "`code`", "&lt;b&gt;",
+    "**bold** _it_ ~~s~~", "a_b my_file.jsonl", "\\| \\", "$x$ and $\\frac{$", "\x1b]0;title\x07\x1b[31m", "a\nb\r\nc",
+    "\u202eevil", "\x9b31m", "\udc80", "=cmd|'/c calc'!A1", "+1", "-1", "@SUM(A1)", "\t=1", "日本 🙂",
+    "SLA, distance 1, 3 of 4 heads",
 ]  # fmt: skip
 TEXTS = st.one_of(st.sampled_from(NASTY), st.text(max_size=20))
 

@@ -83,7 +83,7 @@ def baseline(sweep: Path) -> Path:
 def tree(folder: Path) -> dict[str, bytes | str]:
     """All that lies in a folder: the contents of files, the targets of links."""
     return {
-        str(path): os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
+        str(path): str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
         for path in folder.rglob("*")
     }
 

@@ -396,10 +396,10 @@ def test_an_export_replaces_nothing_but_an_export(corpus, shards, tmp_path):
     (tmp_path / "link").symlink_to(run / "checkpoints")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for out in (run / "checkpoints", tmp_path / "link", run / "checkpoints" / "new"):
-        with pytest.raises(InputError, match="is where the model of .* is read from; choose another folder"):
+        with pytest.raises(InputError, match=r"is where the model of .* is read from; choose another folder"):
             export(run, out, force=True)
     for out in (run, other / "checkpoints"):
-        with pytest.raises(InputError, match="holds something else: .* add --force"):
+        with pytest.raises(InputError, match=r"holds something else: .* add --force"):
             export(run, out)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
