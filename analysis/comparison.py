@@ -118,6 +118,11 @@ def comparison_table(records: Sequence[Record]) -> pd.DataFrame:
     return table.loc[order].reset_index(drop=True)
 
 
+def as_csv(table: pd.DataFrame) -> bytes:
+    """A table as a CSV file, in which a spreadsheet finds no formulae."""
+    return table.map(lambda value: escape.csv(value) if isinstance(value, str) else value).to_csv(index=False).encode()
+
+
 def render_markdown(records: Sequence[Record]) -> str:
     """One Markdown table per setting, each with the lines that one needs to read it.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from analysis.comparison import (
     Record,
+    as_csv,
     by_setting,
     comparison_table,
     count_states,
@@ -19,7 +18,6 @@ from analysis.comparison import (
 from analysis.diversity_table import render_markdown as render_diversity
 from analysis.figures import check_out, open_sweep, paired_differences, render
 from analysis.sweep_data import HEADS
-from sla_ablate import escape
 from sla_ablate.errors import InputError
 from sla_ablate.files import inside, write_atomically
 
@@ -60,8 +58,8 @@ def report_files(records: Sequence[Record]) -> dict[str, bytes]:
         raise InputError(f"no run of this sweep is done, so there is nothing to report: {count_states(records)}")
     files = {
         "table.md": render_markdown(records).encode(),
-        "table.csv": _csv(comparison_table(records)),
-        "runs.csv": _csv(runs_table(records)),
+        "table.csv": as_csv(comparison_table(records)),
+        "runs.csv": as_csv(runs_table(records)),
     }
     settings = by_setting(records)
     for setting, group in settings.items():
@@ -70,7 +68,3 @@ def report_files(records: Sequence[Record]) -> dict[str, bytes]:
             name = "differences" if len(settings) == 1 else f"differences-{setting}"
             files |= {f"{name}.{suffix}": render(figure, suffix) for suffix in ("svg", "png")}
     return files
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    return table.map(lambda value: escape.csv(value) if isinstance(value, str) else value).to_csv(index=False).encode()

@@ -11,7 +11,22 @@ import re
 
 # Control characters but for the tab, line separators, direction marks and lone surrogates.
 _HIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_MARKDOWN = re.compile(r"[\\`*\[\]<|~$&]|(?<![^\W_])_|_(?![^\W_])")
+# Brackets that a link follows, what begins a tag or an entity, underscores but in words, and what always counts.
+_MARKDOWN = re.compile(r"[\\`*|~$]|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|(?<![^\W_])_|_(?![^\W_])")
+_LATEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "×": r"$\times$",
+    "−": r"$-$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "<": r"$<$",
+    ">": r"$>$",
+}
 _FORMULA = re.compile(r"[=+\-@\t]")
 
 
@@ -40,6 +55,11 @@ def markdown_code(text: object) -> str:
 def html(text: object) -> str:
     """Text between tags, or in a quoted attribute, of HTML and SVG."""
     return _html.escape(line(text))
+
+
+def latex(text: object) -> str:
+    """Text as LaTeX sets it; what is not in Latin 1 and not known here becomes a question mark."""
+    return "".join(_LATEX.get(c, c if ord(c) < 256 else "?") for c in line(text))
 
 
 def csv(text: object) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sla_ablate.commands._arguments import Parser, add_config_dir, reject_flags
+from sla_ablate.commands._arguments import Parser, add_config_dir, add_force, reject_flags
 from sla_ablate.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--verify", type=int, nargs="?", const=2, metavar="N", help="repeat N results (default: 2)")
     parser.add_argument("--site", type=Path, metavar="OUT", help="write one page of all items' pages, with an index")
     parser.add_argument("--yes", action="store_true", help="do not ask, however long it takes")
+    add_force(parser)
     add_config_dir(parser)
     options, flags = parser.parse_known_intermixed_args(arguments)
     reject_flags(flags, USAGE)
@@ -54,7 +55,7 @@ def run(arguments: list[str]) -> int:
         from analysis.items import overview
 
         if options.site:
-            print("\n".join(map(str, overview.write_site(results, options.site))))
+            print("\n".join(map(str, overview.write_site(results, options.site, options.force))))
         else:
             print(overview.listing(results))
         return 0
