@@ -52,6 +52,20 @@ def test_html_shows_the_text(text):
     assert len(element) == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a_b & 5 % of $x$ #1 {y}", r"a\_b \& 5 \% of \$x\$ \#1 \{y\}"),
+        (r"\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}"),
+        ("~^", r"\textasciitilde{}\textasciicircum{}"),
+        ("a\nb\x1b", r"a\textbackslash{}nb\textbackslash{}x1b"),
+        ("Δ ±1 日", r"$\Delta$ $\pm$1 ?"),
+    ],
+)
+def test_latex_sets_the_text(text, shown):
+    assert escape.latex(text) == shown
+
+
 @given(TEXTS)
 def test_a_figure_has_no_formula(text):
     assert not is_math_text(escape.figure(text))
