@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -21,10 +22,12 @@ import analysis
 import sla_ablate
 from analysis.comparison import count_states, runs_table
 from analysis.evidence import counted_once, distinct
+from sla_ablate import escape
 from sla_ablate.errors import InputError
-from sla_ablate.files import claim, remove_unfinished, replacing, sha256
+from sla_ablate.files import claim, inside, remove_unfinished, replacing, sha256
 from sla_ablate.processes import outcome
 from sla_ablate.processes.pool import call_each
+from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.identity import run_folders
 from sla_ablate.runs.record import CHECKPOINT, Record, read_record
 from sla_ablate.text import duration
@@ -85,7 +88,7 @@ class Effort:
             raise InputError(f"stride={self.stride} is not possible; choose 1 or more")
 
 
-def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
+def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool:
     """Measure the done runs of a sweep, each once, and write `<sweep>/analysis/heads.parquet` and `runs.parquet`.
 
     A run whose `analysis.parquet` is up to date is not measured again. On a GPU runs are measured one at a time.
@@ -94,6 +97,7 @@ def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
         sweep: its folder.
         effort: how much is measured.
         jobs: runs measured at a time, each in a process with one thread.
+        trust: prepare the corpora that the runs' configurations name, where their tokens are not there any more.
 
     Returns:
         Whether every done run is measured; those that failed are told and left out of `heads.parquet`.
@@ -114,13 +118,17 @@ def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
     todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
     print(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed", flush=True)
     if left_out:
-        print(f"left out: {left_out}", flush=True)
+        print(f"left out: {escape.line(left_out)}", flush=True)
     if twice := counted_once(records):
-        print(f"the same runs as others, under another name, and not counted twice: {', '.join(twice)}", flush=True)
+        told = escape.line(", ".join(twice))
+        print(f"the same runs as others, under another name, and not counted twice: {told}", flush=True)
+    for run in todo if trust else ():
+        with contextlib.suppress(InputError):  # which measuring will tell
+            data_of_all([run], may_prepare=True)
     failed = _measure_all(todo, effort, jobs)
     measured = {folder: record for folder, record in done.items() if folder not in failed}
     if measured:
-        _write_tables(sweep / "analysis", measured, list(done.values()))
+        _write_tables(inside(sweep, "analysis"), measured, list(done.values()))
     return not failed
 
 
@@ -155,10 +163,10 @@ def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
         if error:
             failed.add(run)
         if told := outcome.traceback(lines) if error else lines:
-            print("\n".join(told), file=sys.stderr, flush=True)
+            print("\n".join(map(escape.line, told)), file=sys.stderr, flush=True)
         left = (time.monotonic() - started) / n * (len(runs) - n)
         what = f"failed: {error}" if error else "analyzed"
-        print(f"{run.name}  {what}; {n}/{len(runs)}, {duration(left)} left", flush=True)
+        print(f"{escape.line(run.name)}  {escape.line(what)}; {n}/{len(runs)}, {duration(left)} left", flush=True)
     return failed
 
 

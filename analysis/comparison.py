@@ -21,6 +21,7 @@ from analysis.statistics import (
     paired_p_value,
     pairs_needed,
 )
+from sla_ablate import escape
 
 METRICS = ("nats_per_token", "perplexity", "bits_per_byte")
 COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
@@ -118,6 +119,11 @@ def comparison_table(records: Sequence[Record]) -> pd.DataFrame:
     return table.loc[order].reset_index(drop=True)
 
 
+def as_csv(table: pd.DataFrame) -> bytes:
+    """A table as a CSV file, in which a spreadsheet finds no formulae."""
+    return table.map(lambda value: escape.csv(value) if isinstance(value, str) else value).to_csv(index=False).encode()
+
+
 def render_markdown(records: Sequence[Record]) -> str:
     """One Markdown table per setting, each with the lines that one needs to read it.
 
@@ -126,7 +132,7 @@ def render_markdown(records: Sequence[Record]) -> str:
     titles = _titles(records)
     sections = []
     for setting, group in by_setting(records).items():
-        heading = [f"## {titles[setting]}"] if len(titles) > 1 else []
+        heading = [f"## {escape.markdown(titles[setting])}"] if len(titles) > 1 else []
         sections += [*heading, *_section(group)]
     return "\n\n".join(sections) + "\n"
 
@@ -195,10 +201,10 @@ def _section(records: Sequence[Record]) -> list[str]:
         blocks = [_body(table), _legend(table, done), *_remarks(table, done)]
     else:
         blocks = ["No run is done."]
-    blocks += _diverged(table, runs)
+    blocks += map(escape.markdown, _diverged(table, runs))
     if states := count_states([record for record in runs if record["state"] != "diverged"]):
-        blocks.append(f"Not in the table: {states}.")
-    return blocks + _names(records)
+        blocks.append(f"Not in the table: {escape.markdown(states)}.")
+    return blocks + list(map(escape.markdown, _names(records)))
 
 
 def _diverged(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
@@ -235,7 +241,7 @@ def _names(records: Sequence[Record]) -> list[str]:
 def _body(table: pd.DataFrame) -> str:
     cells = pd.DataFrame(
         {
-            "Pattern": table["pattern"],
+            "Pattern": table["pattern"].map(escape.markdown),
             "Runs": [
                 f"{n} ({d} diverged)" if d else f"{n}" for n, d in zip(table["runs"], table["diverged"], strict=True)
             ],
@@ -294,10 +300,10 @@ def _legend(table: pd.DataFrame, records: Sequence[Record]) -> str:
     n = f"n = {runs[0]} seed{'s' if runs[0] > 1 else ''}" if len(runs) == 1 else "n seeds as in column Runs"
     legend = (
         f"Validation, mean ± standard deviation over {n}; "
-        f"context length {_unique(v['context_length'] for v in validation)} tokens, "
-        f"stride {_unique(v['stride'] for v in validation)}, "
-        f"start token `{_unique(v['start_token'] for v in validation)}`; "
-        f"trained in {_unique(precision)}, scored in float32. "
+        f"context length {escape.markdown(_unique(v['context_length'] for v in validation))} tokens, "
+        f"stride {escape.markdown(_unique(v['stride'] for v in validation))}, "
+        f"start token {escape.markdown_code(_unique(v['start_token'] for v in validation))}; "
+        f"trained in {escape.markdown(_unique(precision))}, scored in float32. "
         "↓ lower is better; the best mean is bold."
     )
     if table["pairs"].any():
@@ -317,7 +323,9 @@ def _remarks(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
     if BASELINE not in set(table["pattern"]):
         return ["No baseline run is done in this setting: there is nothing to take differences to."]
     remarks = []
-    if needed := [f"{_needed(row)} for {row['pattern']}" for _, row in others.iterrows() if _unresolved(row)]:
+    if needed := [
+        f"{_needed(row)} for {escape.markdown(row['pattern'])}" for _, row in others.iterrows() if _unresolved(row)
+    ]:
         remarks.append(
             "† The interval includes 0: these seeds do not resolve the sign of the difference,"
             " which is not evidence that there is none."
@@ -325,10 +333,10 @@ def _remarks(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
             f" ones: {'; '.join(needed)}. From few pairs these numbers are themselves very uncertain."
         )
     if len(lacking := others[others["pairs"] < 2]):
-        whose = "any difference" if len(lacking) == len(others) else "; ".join(lacking["pattern"])
+        whose = "any difference" if len(lacking) == len(others) else "; ".join(map(escape.markdown, lacking["pattern"]))
         remark = f"No interval exists for {whose}: it takes at least 2 seed pairs."
         single = {pattern: _over_documents(records, pattern) for pattern in others.loc[others["pairs"] == 1, "pattern"]}
-        noise = [f"{p} [{i.low:+.4f}, {i.high:+.4f}]" for p, i in single.items() if i.exists]
+        noise = [f"{escape.markdown(p)} [{i.low:+.4f}, {i.high:+.4f}]" for p, i in single.items() if i.exists]
         if noise:
             remark += (
                 f" Test-set noise alone, without the noise of training: {'; '.join(noise)}"

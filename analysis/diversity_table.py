@@ -8,6 +8,7 @@ from scipy import stats
 from analysis.comparison import BASELINE, paired_deltas, seed_differences
 from analysis.statistics import holm, paired_interval, paired_p_value
 from analysis.sweep_data import SweepData
+from sla_ablate import escape
 
 MEASURES = {
     "generalised_jsd": "Generalised JSD of the heads, in nats (0: all heads look alike)",
@@ -63,11 +64,15 @@ def render_markdown(data: SweepData) -> str:
         rows = mine.assign(cell=mine.apply(_cell, axis=1)).pivot(index="layer", columns="pattern", values="cell")
         rows = rows.loc[mine["layer"].unique(), mine["pattern"].unique()]
         baseline = mine.groupby("layer")["baseline"].first().loc[rows.index].map("{:.4f}".format)
-        rows = rows.add_prefix("Δ ")
+        rows = rows.rename(columns=escape.markdown).add_prefix("Δ ")
         rows.insert(0, BASELINE, baseline)
         align = ["left", *["right"] * len(rows.columns)]
         blocks += [f"### {title}", rows.to_markdown(disable_numparse=True, colalign=align)]
-    lacking = [f"Not analyzed, so not in these tables: {', '.join(data.unmeasured)}."] if data.unmeasured else []
+    lacking = (
+        [f"Not analyzed, so not in these tables: {escape.markdown(', '.join(data.unmeasured))}."]
+        if data.unmeasured
+        else []
+    )
     return "\n\n".join([*blocks, *_with_the_loss(data), *lacking]) + "\n"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from analysis.comparison import (
     Record,
+    as_csv,
     by_setting,
     comparison_table,
     count_states,
@@ -15,24 +16,28 @@ from analysis.comparison import (
     seed_differences,
 )
 from analysis.diversity_table import render_markdown as render_diversity
-from analysis.figures import open_sweep, paired_differences, render
+from analysis.figures import check_out, open_sweep, paired_differences, render
 from analysis.sweep_data import HEADS
 from sla_ablate.errors import InputError
-from sla_ablate.files import write_atomically
+from sla_ablate.files import inside, write_atomically
 
 
-def write_report(sweep: Path, out: Path | None = None) -> str:
+def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> str:
     """Write the report of a sweep folder into `out` (default `<sweep>/report`); returns `table.md`'s text.
 
     A sweep that was analyzed has a `diversity.md` too.
 
     Raises:
-        InputError: the sweep has no records, or no run of it is done.
+        InputError: the sweep has no records, no run of it is done, or `out` holds something else than reports and
+            figures and there is no `force`.
     """
     from sla_ablate.runs.record import read_records
 
     records = read_records(sweep)
-    out = out or sweep / "report"
+    if out is None:
+        out = inside(sweep, "report")
+    else:
+        check_out(out, force)
     files = report_files(records)
     if (sweep / HEADS).exists():
         text = "\n".join(render_diversity(data) for data in open_sweep(sweep).values())
@@ -53,8 +58,8 @@ def report_files(records: Sequence[Record]) -> dict[str, bytes]:
         raise InputError(f"no run of this sweep is done, so there is nothing to report: {count_states(records)}")
     files = {
         "table.md": render_markdown(records).encode(),
-        "table.csv": comparison_table(records).to_csv(index=False).encode(),
-        "runs.csv": runs_table(records).to_csv(index=False).encode(),
+        "table.csv": as_csv(comparison_table(records)),
+        "runs.csv": as_csv(runs_table(records)),
     }
     settings = by_setting(records)
     for setting, group in settings.items():

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.comparison import by_setting, comparison_table, count_states
 from analysis.evidence import Record, distinct, same_run
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.files import without_dots
+from sla_ablate.files import inside, without_dots
 
 HEADS, RUNS = "analysis/heads.parquet", "analysis/runs.parquet"
 _INDEX = ["run", "pattern", "seed", "pairing"]
@@ -46,7 +46,7 @@ class SweepData:
     def heads(self) -> pd.DataFrame:
         """`analysis/heads.parquet` of these runs, as far as they were measured."""
         try:
-            table = pd.read_parquet(self.folder / HEADS)
+            table = pd.read_parquet(inside(self.folder, HEADS))
         except FileNotFoundError:
             raise InputError(f"{self.folder} was not analyzed; run: sla-ablate analyze {self.folder}") from None
         labels = {record["run_id"]: record["pattern"]["label"] for record in self.records}

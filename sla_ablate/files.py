@@ -1,4 +1,7 @@
-"""Files that are either the old one or the new one, whatever happens meanwhile, and folders that one process holds."""
+"""Files that are either the old one or the new one, whatever happens meanwhile, and folders that one process holds.
+
+Also what keeps a command in the folder that it was given: there may be links in one that comes from somebody else.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -91,6 +94,54 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what processes that were killed while writing left in a folder and below it; none may be writing now."""
     for path in folder.rglob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name in a folder.
+
+    Raises:
+        InputError: a link on the way to it leads out of the folder.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{path} leads out of {folder}, and such links are not followed; put there what it leads to")
+    return path
+
+
+def check_inside(folder: Path) -> None:
+    """Make sure of all that lies directly in a folder, if there is one.
+
+    Raises:
+        InputError: something is neither a file nor a folder, or a link that leads out of the folder.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_symlink():
+            inside(folder, entry.name)
+        elif not (entry.is_file() or entry.is_dir()):
+            raise InputError(f"{entry.path} is neither a file nor a folder; remove it")
+
+
+def check_free(folder: Path, ours: Callable[[str], object], force: bool) -> None:
+    """Make sure that a command may write into a folder that the user named.
+
+    Args:
+        folder: need not exist.
+        ours: tells of a name whether the command itself writes files of that name, which it may replace.
+        force: the user said `--force`, so that it may hold anything.
+
+    Raises:
+        InputError: it holds something else, hidden files apart.
+    """
+    if force or not folder.is_dir():
+        return
+    others = sorted(name for path in folder.iterdir() if not ((name := path.name).startswith(".") or ours(name)))
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise InputError(f"{folder} holds something else: {others[0]}{more}; choose another folder or add --force")
 
 
 def sha256(path: Path) -> str:

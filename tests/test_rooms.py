@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EVERYONE = {"bounds", "errors", "files", "text"}
+EVERYONE = {"bounds", "errors", "escape", "files", "text"}
 """What every room may import, beside itself and what is named here."""
 MAY_IMPORT = {
     "patterns": set(),

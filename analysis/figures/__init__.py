@@ -6,7 +6,8 @@ how they all look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ from analysis.figures.style import FORMATS, render, styled
 from analysis.figures.training import training
 from analysis.sweep_data import SweepData, open_sweep
 from sla_ablate.errors import DOTTED, InputError, named, unknown
-from sla_ablate.files import write_atomically
+from sla_ablate.files import check_free, inside, write_atomically
 
 __all__ = ["FIGURES", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
 
@@ -48,9 +49,27 @@ FIGURES: dict[str, Callable[[SweepData], Figure]] = {
 }
 OF_RUNS = ("pattern", "jsd", "head_map", "attention_grid")
 """The figures that show single runs."""
+TABLES = ("table", "runs", "diversity")
+"""What a report has beside figures, without suffixes."""
 
 
-def write_figures(name: str, sweep: Path, out: Path | None = None, run: str | None = None) -> Iterator[Path]:
+def check_out(out: Path, force: bool, own: Collection[str] = ()) -> None:
+    """Make sure that a folder that the user named holds nothing but figures and the tables of reports.
+
+    Args:
+        out: the folder; it need not exist.
+        force: it may hold anything.
+        own: names of figures of the user's own that may be there too.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    check_free(out, lambda name: re.split("[-.]", name)[0] in (*FIGURES, *TABLES, *own), force)
+
+
+def write_figures(
+    name: str, sweep: Path, out: Path | None = None, run: str | None = None, force: bool = False
+) -> Iterator[Path]:
     """Draw a figure of a sweep, or `all`, into `out` (default `<sweep>/figures`); yields each file once it is there.
 
     Files are `<name>.svg`, `.pdf` and `.png`, with several settings `<name>-<setting>.*`.
@@ -61,14 +80,18 @@ def write_figures(name: str, sweep: Path, out: Path | None = None, run: str | No
         sweep: its folder.
         out: where to.
         run: the id or folder of the one run that figures of `OF_RUNS` show.
+        force: write to `out` even if it holds something else than figures and tables.
 
     Raises:
-        InputError: one of these is unknown, or the sweep lacks what a figure is drawn from; the others of `all` are
-            drawn before.
+        InputError: one of these is unknown, `out` holds something else, or the sweep lacks what a figure is drawn from;
+            the others of `all` are drawn before.
     """
     figures = _chosen(name, run)
     settings = open_sweep(sweep, run)
-    out = out or sweep / "figures"
+    if out is None:
+        out = inside(sweep, "figures")
+    else:
+        check_out(out, force, figures)
     lacking: list[str] = []
     for setting, data in settings.items():
         for each, draw in figures.items():

@@ -11,6 +11,7 @@ from analysis.figures.panels import page
 from analysis.figures.shown import shown_runs
 from analysis.figures.style import HEATMAP, PAGE, ROLES, styled
 from analysis.sweep_data import SweepData
+from sla_ablate import escape
 
 SIZE = 64
 """Squares that a map is shown with, at most, in either direction."""
@@ -57,7 +58,7 @@ def attention_grid(data: SweepData) -> Figure:
     stride = -(-n_tokens // SIZE)
     label = "attention" if stride == 1 else f"attention (greatest of {stride} × {stride})"
     figure.colorbar(image, ax=grid, label=label, shrink=0.4, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
-    figure.suptitle(f"{record['pattern']['label']}, seed {record['seed']}")
+    figure.suptitle(escape.figure(f"{record['pattern']['label']}, seed {record['seed']}"))
     frames = [
         Patch(facecolor="white", edgecolor=look.colour, linewidth=2 if look.hatch else 0.8, label=f"{role} head")
         for role, look in ROLES.items()

@@ -15,6 +15,7 @@ from analysis.items.classes import class_table
 from analysis.items.columns import key_title
 from analysis.items.table import ItemTable
 from analysis.statistics import paired_interval
+from sla_ablate import escape
 from sla_ablate.errors import InputError
 
 _DELTA = "Δ nats/token to baseline"
@@ -161,7 +162,7 @@ def _heads(table: ItemTable) -> Figure:
         look = {"color": palette[n % len(palette)], "marker": markers[n % len(markers)], "linestyle": "none"}
         axes.plot(mine["heads"], mine["delta"], markersize=2.5, alpha=0.6, **look)
         axes.plot(mine["heads"].mean(), mine["delta"].mean(), markersize=7, markeredgecolor="black", **look)
-        handles.append(Line2D([], [], markersize=5, label=pattern, **look))
+        handles.append(Line2D([], [], markersize=5, label=escape.figure(pattern), **look))
     axes.set_xlabel("Δ generalised JSD of the heads, mean over layers (nats; right: more diverse)")
     axes.set_ylabel(f"{_DELTA}\n(lower is better)")
     figure.legend(handles=handles, loc="outside right center")
@@ -250,7 +251,7 @@ def classes_figure(table: ItemTable) -> Figure:
         axes.set_xlabel(partition)
     grid[0].set_ylabel(f"{_DELTA}\n(lower is better)")
     handles = [
-        Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=row["pattern"])
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=escape.figure(row["pattern"]))
         for (_, row), look in zip(chosen.iterrows(), (_BEST, _WORST), strict=False)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)

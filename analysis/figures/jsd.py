@@ -13,6 +13,7 @@ from analysis.figures.panels import filled, tell_left_out
 from analysis.figures.shown import shown_runs
 from analysis.figures.style import HEATMAP, PAGE, ROLES, SHOWN, styled
 from analysis.sweep_data import SweepData
+from sla_ablate import escape
 from sla_ablate.errors import InputError
 
 
@@ -52,7 +53,7 @@ def jsd(data: SweepData) -> Figure:
             else:
                 above.set_ylabel("entropy\n/ ln(keys)")
                 below.set_ylabel("head")
-        part.suptitle(f"{record['pattern']['label']}, seed {record['seed']}")
+        part.suptitle(escape.figure(f"{record['pattern']['label']}, seed {record['seed']}"))
         bar = part.colorbar(mesh, ax=grid[1::2].ravel().tolist(), ticks=[0, 0.2, 0.4, math.log(2)], label="JSD (nats)")
         bar.ax.set_yticklabels(["0", "0.2", "0.4", "ln 2"])
     tell_left_out(figure, data, most)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.comparison import BASELINE
+from sla_ablate import escape
 
 COLUMN, PAGE = 3.4, 7.0
 """Inches: one column of a two-column paper and both, so that 8 points stay 8 points in print."""
@@ -96,7 +97,7 @@ def looks(ranked: Iterable[str]) -> dict[str, Look]:
 
 def wrap(label: str, width: int = 20) -> str:
     """The label over lines of about so many letters, broken after commas only: "distance 5" stays whole."""
-    whole = label.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    whole = escape.figure(label).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
     return textwrap.fill(whole, width, break_long_words=False)
 
 

@@ -8,31 +8,13 @@ from collections.abc import Sequence
 from analysis.items.columns import Column, columns
 from analysis.items.table import ItemTable
 from analysis.items.words import caption
+from sla_ablate import escape
 
 _PREAMBLE = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
 \usepackage{amsmath,booktabs,graphicx}
 \begin{document}
 """
-_SPECIAL = {
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "Δ": r"$\Delta$",
-    "×": r"$\times$",
-    "−": r"$-$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "<": r"$<$",
-    ">": r"$>$",
-}
-
-
-def escape(text: str) -> str:
-    """Text as LaTeX sets it; what is not in Latin 1 and not known here becomes a question mark."""
-    return "".join(_SPECIAL.get(c, c if ord(c) < 256 else "?") for c in text)
 
 
 def render(tables: Sequence[ItemTable]) -> str:
@@ -47,11 +29,11 @@ def _table(table: ItemTable) -> str:
         [
             r"\begin{table}",
             r"\centering\small",
-            rf"\caption{{{escape(caption(table))}}}",
+            rf"\caption{{{escape.latex(caption(table))}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{''.join('r' if column.is_number else 'l' for column in found)}}}",
             r"\toprule",
-            " & ".join(escape(column.title) for column in found) + r" \\",
+            " & ".join(escape.latex(column.title) for column in found) + r" \\",
             r"\midrule",
             *body,
             r"\bottomrule",
@@ -62,5 +44,5 @@ def _table(table: ItemTable) -> str:
 
 
 def _cell(column: Column, n: int) -> str:
-    text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", escape(column.cells[n]))
+    text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", escape.latex(column.cells[n]))
     return rf"\textbf{{{text}}}" if column.best and column.best[n] else text

@@ -7,7 +7,8 @@ from pathlib import Path
 from analysis.items.page import index, page
 from analysis.items.table import item_tables
 from analysis.items.words import headline
-from sla_ablate.files import write_atomically
+from sla_ablate import escape
+from sla_ablate.files import check_free, write_atomically
 from sla_ablate.items.store import Results, all_items
 
 
@@ -18,15 +19,21 @@ def listing(results: Results) -> str:
         lines = [f"{name}: {item.question}"]
         for scale in results.scales(name):
             tables = item_tables(item, scale, results.lines(name, scale))
-            lines += [f"  {scale}: {len(table.lines)} run(s); {headline(table)}" for table in tables]
+            lines += [f"  {scale}: {len(table.lines)} run(s); {escape.line(headline(table))}" for table in tables]
         if len(lines) == 1:
             lines.append(f"  not measured; it can be had at {', '.join(item.scales)}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def write_site(results: Results, out: Path) -> list[Path]:
-    """Write the page of every item and scale that has results, and `index.html`; returns their paths."""
+def write_site(results: Results, out: Path, force: bool = False) -> list[Path]:
+    """Write the page of every item and scale that has results, and `index.html`; returns their paths.
+
+    Raises:
+        InputError: `out` holds something else, and there is no `force`.
+    """
+    ours = [f"{name}-{scale}.html" for name in all_items() for scale in results.scales(name)]
+    check_free(out, lambda name: name in ("index.html", *ours), force)
     written, entries, baselines = [], [], results.all_lines()
     for name, item in all_items().items():
         for scale in results.scales(name):

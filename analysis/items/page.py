@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from analysis.items.columns import Column, columns
 from analysis.items.table import ItemTable
 from analysis.items.words import caption, headline, published
 from sla_ablate.errors import InputError
+from sla_ablate.escape import html as escape
 from sla_ablate.items.lines import processor_of
 from sla_ablate.patterns import SkipPattern, diagram
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.comparison import as_csv
 from analysis.figures.item import item_figure
 from analysis.figures.style import render as render_figure
 from analysis.items import latex, markdown
@@ -12,6 +13,7 @@ from analysis.items.classes import class_table
 from analysis.items.page import page
 from analysis.items.table import ItemTable, item_tables
 from analysis.items.words import headline
+from sla_ablate import escape
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 from sla_ablate.items.item import Item
@@ -33,16 +35,16 @@ def write_report(item: Item, scale: str, lines: Sequence[Line], folder: Path, ba
     tables = item_tables(item, scale, lines, baselines)
     for name, data in report_files(tables).items():
         write_atomically(folder / name, data)
-    return f"{markdown.render(tables)}\n{headline(tables[0])}\n"
+    return f"{markdown.render(tables)}\n{escape.line(headline(tables[0]))}\n"
 
 
 def report_files(tables: Sequence[ItemTable]) -> dict[str, bytes]:
     """Names and contents of what is written of an item; the figure is of the table with the most runs."""
     files = {
         "table.md": markdown.render(tables).encode(),
-        "table.csv": tables[0].rows.to_csv(index=False).encode(),
+        "table.csv": as_csv(tables[0].rows),
         "table.tex": latex.render(tables).encode(),
-        "classes.csv": class_table(tables[0]).to_csv(index=False).encode(),
+        "classes.csv": as_csv(class_table(tables[0])),
         "report.html": page(tables).encode(),
     }
     try:

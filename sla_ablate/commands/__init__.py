@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from sla_ablate import __version__
+from sla_ablate import __version__, escape
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import absolute
 from sla_ablate.processes.environment import settled
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(code)
     except InputError as error:
         for line in str(error).splitlines():
-            print(f"sla-ablate: {line}", file=sys.stderr)
+            print(f"sla-ablate: {escape.line(line)}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest it be flushed once more
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.filename is None:
             raise  # not one of a file that was named: for this a traceback is needed
-        print(f"sla-ablate: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"sla-ablate: {escape.line(error.filename)}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -67,6 +67,20 @@ def _path(text: str) -> Path:
     return absolute(text) if text.startswith("~") else Path(text)
 
 
+def add_force(parser: Parser) -> None:
+    """Have a parser know `--force`, without which nothing of others is overwritten."""
+    parser.add_argument("--force", action="store_true", help="write there whatever it holds")
+
+
+def add_trust(parser: Parser) -> None:
+    """Have a parser know `--trust`, without which what a run's folder names outside it is neither read nor called."""
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="read the corpora, call the functions and tell the loggers that the runs' own config.yaml name",
+    )
+
+
 def _folder(text: str) -> Path:
     if not (path := absolute(text)).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no folder")

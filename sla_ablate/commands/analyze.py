@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sla_ablate.bounds import Bounds
-from sla_ablate.commands._arguments import Parser, number
+from sla_ablate.commands._arguments import Parser, add_trust, number
 
-USAGE = "SWEEP [--tokens N] [--query-rows N] [--stride N] [--metric NAME] [--jobs N]"
+USAGE = "SWEEP [--tokens N] [--query-rows N] [--stride N] [--metric NAME] [--jobs N] [--trust]"
 
 _TOKENS = number(Bounds(1, 10**12))
 
@@ -42,9 +42,11 @@ def run(arguments: list[str]) -> int:
         metavar="N",
         help="runs at a time, on one core each (default: all cores)",
     )
+    add_trust(parser)
     options = parser.parse_args(arguments)
     from analysis.analyze import Effort, analyze
     from sla_ablate.config.machine import parallel_runs
 
     effort = Effort(options.tokens, options.query_rows, options.stride, sorted(set(options.metric)))
-    return 0 if analyze(options.sweep, effort, options.jobs or parallel_runs(1, 1, "cpu")) else 1
+    jobs = options.jobs or parallel_runs(1, 1, "cpu")
+    return 0 if analyze(options.sweep, effort, jobs, options.trust) else 1

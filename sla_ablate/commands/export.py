@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser
+from sla_ablate.commands._arguments import Parser, add_force
 from sla_ablate.errors import InputError
 
-USAGE = "RUN OUT"
+USAGE = "RUN OUT [--force]"
 
 
 def run(arguments: list[str]) -> int:
@@ -15,12 +15,13 @@ def run(arguments: list[str]) -> int:
     parser = Parser("export")
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/demo/baseline-s0-1a2b3c4d")
     parser.add_argument("out", type=Path, help="folder to write to")
+    add_force(parser)
     options = parser.parse_args(arguments)
     try:
         from sla_ablate.runs.export import export
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; run: pip install 'sla-ablate[hf]'") from None
 
-    export(options.run, options.out)
+    export(options.run, options.out, options.force)
     print(options.out)
     return 0

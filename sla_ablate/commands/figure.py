@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser
+from sla_ablate.commands._arguments import Parser, add_force
 
-USAGE = "NAME SWEEP [--out DIR] [--run RUN]"
+USAGE = "NAME SWEEP [--out DIR [--force]] [--run RUN]"
 
 
 def run(arguments: list[str]) -> int:
@@ -22,7 +22,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("sweep", type=Path, help="folder of an analyzed sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/figures)")
     parser.add_argument("--run", help=f"id or folder of the one run to show, of {', '.join(OF_RUNS)}")
+    add_force(parser)
     options = parser.parse_args(arguments)
-    for path in write_figures(options.name, options.sweep, options.out, options.run):
+    for path in write_figures(options.name, options.sweep, options.out, options.run, options.force):
         print(path, flush=True)
     return 0

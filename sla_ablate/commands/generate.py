@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+from sla_ablate import escape
 from sla_ablate.bounds import Bounds
 from sla_ablate.commands._arguments import Parser, number
 from sla_ablate.errors import InputError
@@ -50,7 +52,8 @@ def run(arguments: list[str]) -> int:
         generator=torch.Generator().manual_seed(options.seed),
         stop_token=end_of_text,
     )
-    print(tokenizer.decode(t for t in tokens[0].tolist() if t != end_of_text))
+    text = tokenizer.decode(t for t in tokens[0].tolist() if t != end_of_text)
+    print(escape.lines(text) if sys.stdout.isatty() else text)
     return 0
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser, add_hydra_options, reject_flags
+from sla_ablate.commands._arguments import Parser, add_force, add_hydra_options, reject_flags
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.tokenizers import ByteTokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns.catalogue import Member
 
-USAGE = "[OVERRIDES…] [--svg FILE] [--config-dir DIR] [--config-name NAME]"
+USAGE = "[OVERRIDES…] [--svg FILE [--force]] [--config-dir DIR] [--config-name NAME]"
 TAKES_OVERRIDES = True
 
 
@@ -21,9 +21,10 @@ def run(arguments: list[str]) -> int:
     parser = Parser("patterns")
     parser.add_argument("overrides", nargs="*", help="as of train; without a pattern: the whole family")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the pattern as an SVG picture")
+    add_force(parser)
     add_hydra_options(parser)
     options, flags = parser.parse_known_intermixed_args(arguments)
-    reject_flags(flags, "--svg FILE, --config-dir DIR, --config-name NAME, --version, --help")
+    reject_flags(flags, "--svg FILE, --force, --config-dir DIR, --config-name NAME, --version, --help")
     from sla_ablate.config.bounds import check_numbers
     from sla_ablate.config.compose import choices, compose
     from sla_ablate.files import write_atomically
@@ -38,6 +39,8 @@ def run(arguments: list[str]) -> int:
             drawings = {diagram.svg(member.pattern, member.label) for member in members}
             if len(drawings) > 1:
                 raise InputError(f"--svg draws one pattern, not {len(drawings)}; choose it with pattern=NAME")
+            if not options.force:
+                _check_picture(options.svg)
             write_atomically(options.svg, drawings.pop().encode())
     elif options.svg:
         raise InputError("--svg draws one pattern; choose it with pattern=NAME")
@@ -54,6 +57,12 @@ def run(arguments: list[str]) -> int:
         ]
     print("\n\n".join(sections), end="")
     return 0
+
+
+def _check_picture(path: Path) -> None:
+    """Make sure that a file, if there is one, is a picture as `--svg` draws them."""
+    if path.is_file() and not path.read_bytes().startswith(b"<svg "):
+        raise InputError(f"--svg {path} is no picture of a pattern; choose another name or add --force")
 
 
 def _member(config: RunConfig) -> Member:

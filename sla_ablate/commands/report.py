@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser
+from sla_ablate.commands._arguments import Parser, add_force
 
-USAGE = "SWEEP [--out DIR]"
+USAGE = "SWEEP [--out DIR [--force]]"
 
 
 def run(arguments: list[str]) -> int:
@@ -14,8 +14,9 @@ def run(arguments: list[str]) -> int:
     parser = Parser("report")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/report)")
+    add_force(parser)
     options = parser.parse_args(arguments)
     from analysis.report import write_report
 
-    print(write_report(options.sweep, options.out), end="")
+    print(write_report(options.sweep, options.out, options.force), end="")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sla_ablate.bounds import Bounds
-from sla_ablate.commands._arguments import Parser, add_config_dir, number, reject_flags
+from sla_ablate.commands._arguments import Parser, add_config_dir, add_force, number, reject_flags
 from sla_ablate.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--site", type=Path, metavar="OUT", help="write one page of all items' pages, with an index")
     parser.add_argument("--yes", action="store_true", help="do not ask, however long it takes")
+    add_force(parser)
     add_config_dir(parser)
     options, flags = parser.parse_known_intermixed_args(arguments)
     reject_flags(flags, USAGE)
@@ -54,7 +55,7 @@ def run(arguments: list[str]) -> int:
         from analysis.items import overview
 
         if options.site:
-            print("\n".join(map(str, overview.write_site(results, options.site))))
+            print("\n".join(map(str, overview.write_site(results, options.site, options.force))))
         else:
             print(overview.listing(results))
         return 0

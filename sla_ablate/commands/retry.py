@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser, add_hydra_options
+from sla_ablate.commands._arguments import Parser, add_hydra_options, add_trust
 
-USAGE = "SWEEP [--config-dir DIR] [--config-name NAME] [OVERRIDES…]"
+USAGE = "SWEEP [--trust] [--config-dir DIR] [--config-name NAME] [OVERRIDES…]"
 
 
 def run(arguments: list[str]) -> int:
@@ -14,11 +14,12 @@ def run(arguments: list[str]) -> int:
     parser = Parser("retry")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("overrides", nargs="*", help="Hydra's own: hydra/launcher=NAME, hydra.launcher.KEY=VALUE")
+    add_trust(parser)
     add_hydra_options(parser)
     options = parser.parse_intermixed_args(arguments)
     from sla_ablate.launch.launch import carry_out_all
     from sla_ablate.launch.plan import stored_plan
     from sla_ablate.runs.provenance import command_line
 
-    plan = stored_plan(options.sweep, options.overrides, options.config_dir, options.config_name)
+    plan = stored_plan(options.sweep, options.overrides, options.config_dir, options.config_name, options.trust)
     return carry_out_all(plan.runs, plan.hydra, command_line("retry", arguments))

@@ -1,4 +1,4 @@
-"""What a choice needs beside this package: other distributions, and a key for W&B."""
+"""What a choice needs beside this package: other distributions, a key for W&B, and the user's trust."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from sla_ablate.config.schema import LoggerConfig
+from sla_ablate.config.schema import LoggerConfig, RunConfig
 from sla_ablate.errors import InputError
 
 EXTRAS = {
@@ -54,6 +54,19 @@ def check_logger(config: LoggerConfig) -> None:
         raise InputError(
             "logger=wandb finds no API key; run `wandb login`, set WANDB_API_KEY, or choose logger.mode=offline"
         )
+
+
+def beyond_computation(config: RunConfig) -> str:
+    """What a configuration that may be somebody else's asks for beside the computation; empty for nothing."""
+    asked = []
+    if ":" in config.pattern.name:
+        asked.append(f"the function pattern.name={config.pattern.name}")
+    if config.data.reader is not None:
+        asked.append(f"the function data.reader={config.data.reader}")
+    if config.logger.name not in ("none", "tensorboard"):  # which writes to the run's folder
+        where = f" at {config.logger.tracking_uri}" if config.logger.tracking_uri else ""
+        asked.append(f"logger={config.logger.name}{where}")
+    return " and ".join(asked)
 
 
 def _installed(module: str) -> bool:

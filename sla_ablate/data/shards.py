@@ -6,6 +6,7 @@ A cache folder holds `train.bin` and `validation.bin` (each document's tokens, t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -83,11 +84,7 @@ class TokenShards:
     @property
     def digest(self) -> str:
         """The identity of the data, 12 hex digits: the same tokens and tokenizer have the same, anywhere."""
-        contents = [
-            self.manifest["tokenizer_fingerprint"],
-            *(self.manifest["files"][f"{split}.bin"]["sha256"] for split in SPLITS),
-        ]
-        return hashlib.sha256(" ".join(contents).encode()).hexdigest()[:12]
+        return _digest(self.manifest)
 
     def documents(self, split: str) -> pd.DataFrame:
         """One row a document of a split, in shard order.
@@ -149,6 +146,13 @@ def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenSh
             if not folder.exists():
                 _prepare_locked(config, folder, log)
     return TokenShards.open(folder)
+
+
+def prepared_in(cache: str) -> Iterator[tuple[str, Path]]:
+    """What a cache holds, without reading any corpus: the digest of each prepared folder, and the folder."""
+    for path in sorted(Path(cache).expanduser().glob("*/manifest.json")):
+        with contextlib.suppress(InputError, KeyError, TypeError, OSError):  # damaged, or of another version
+            yield _digest(_read_manifest(path.parent)), path.parent
 
 
 def prepared(config: DataConfig) -> TokenShards | None:
@@ -305,6 +309,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if manifest["schema"] != SCHEMA:
         raise _damaged(path, f"is of schema {manifest['schema']}, not {SCHEMA}")
     return manifest
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    contents = [
+        manifest["tokenizer_fingerprint"],
+        *(manifest["files"][f"{split}.bin"]["sha256"] for split in SPLITS),
+    ]
+    return hashlib.sha256(" ".join(contents).encode()).hexdigest()[:12]
 
 
 def _check_file(path: Path, expected: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
+from sla_ablate import escape
 from sla_ablate.config.hydra_internals import Callbacks
 from sla_ablate.errors import InputError
 from sla_ablate.launch import sweep_signals
@@ -59,7 +60,7 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig, command: str | None = 
     after = _states(runs)
     for run, state in zip(runs, after, strict=True):
         if state in ("failed", "diverged") and (record := read_summary(run.folder)):
-            print(f"{run.folder.name}  {state}: {record['error']}", flush=True)
+            print(escape.line(f"{run.folder.name}  {state}: {record['error']}"), flush=True)
     if known := before.count("diverged"):
         print(f"{known} run(s) had diverged before and would again: not repeated unless their folders are deleted")
     print(ledger.count(after), flush=True)

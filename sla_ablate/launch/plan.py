@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +10,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from sla_ablate.config.compose import CONFIG_NAME, compose, compose_cell
-from sla_ablate.config.extras import check_logger
+from sla_ablate.config.extras import beyond_computation, check_logger
 from sla_ablate.config.machine import most_threads, natural_precision
 from sla_ablate.config.schema import RunConfig, TrainerConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.data.classes import TokenCounts
 from sla_ablate.data.shards import TokenShards, prepare, prepared
 from sla_ablate.errors import InputError
-from sla_ablate.files import without_dots
+from sla_ablate.files import check_inside, without_dots
+from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.identity import identify, run_folder, run_folders
 from sla_ablate.runs.ledger import check_folder
 from sla_ablate.runs.record import read_config, read_summary
@@ -68,7 +69,7 @@ def plan(
         InputError: some override or value cannot be used; one line a fault.
     """
     hydra, configs, space = compose(overrides, multirun, config_dir, config_name)
-    runs = {run.folder: run for run in _checked(configs, hydra, tokenize)}
+    runs = {run.folder: run for run in _checked(configs, hydra, lambda: _tokens(configs, tokenize))}
     return Plan(list(runs.values()), len(configs), hydra, space)
 
 
@@ -80,27 +81,44 @@ def check_cell(
     Raises:
         InputError: it is not possible.
     """
-    (run,) = _checked([compose_cell(overrides, config_dir, config_name)], hydra)
+    configs = [compose_cell(overrides, config_dir, config_name)]
+    (run,) = _checked(configs, hydra, lambda: _tokens(configs))
     return run
 
 
 def stored_plan(
-    sweep: Path, overrides: Sequence[str], config_dir: Path | None = None, config_name: str = CONFIG_NAME
+    sweep: Path,
+    overrides: Sequence[str],
+    config_dir: Path | None = None,
+    config_name: str = CONFIG_NAME,
+    trust: bool = False,
 ) -> Plan:
     """The runs of a sweep as their folders hold them, to be launched as Hydra's own overrides say.
 
+    Args:
+        sweep: its folder.
+        overrides: Hydra's own.
+        config_dir: a folder with groups of the user's own.
+        trust: call the functions, tell the loggers and read the corpora that the stored configurations name.
+
     Raises:
-        InputError: a folder does not hold what its name says, or an override is none of Hydra's.
+        InputError: a folder does not hold what its name says or is to be trusted first, or an override is none of
+            Hydra's.
     """
     folders = run_folders(without_dots(sweep))  # whose name and parents are folders, whatever `sweep` is
+    check_inside(sweep)
     configs = [read_config(folder) for folder in folders]
     for config, folder in zip(configs, folders, strict=True):
         config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
     for override in overrides:
         if not override.startswith("hydra"):
             raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
+    if not trust:
+        for config, folder in zip(configs, folders, strict=True):
+            if asked := beyond_computation(config):
+                raise InputError(f"{folder / 'config.yaml'} asks for {asked}; if you trust it, add --trust")
     hydra = compose(overrides, config_dir=config_dir, config_name=config_name).hydra
-    runs = _checked(configs, hydra)
+    runs = _checked(configs, hydra, lambda: data_of_all(folders, may_prepare=trust))
     for folder, run in zip(folders, runs, strict=True):
         if record := read_summary(folder):
             check_folder(folder, record, identify(run.config, run.data_digest), run.data_digest)
@@ -111,7 +129,9 @@ def stored_plan(
     return Plan(runs, len(runs), hydra)
 
 
-def _checked(configs: Sequence[RunConfig], hydra: DictConfig, tokenize: bool = True) -> list[Run]:
+def _checked(
+    configs: Sequence[RunConfig], hydra: DictConfig, data_of_each: Callable[[], Sequence[TokenShards | None]]
+) -> list[Run]:
     on_other_machines = hydra.hydra.launcher._target_.endswith("SlurmLauncher")
     faults: dict[str, None] = {}
     for config in configs:
@@ -125,17 +145,24 @@ def _checked(configs: Sequence[RunConfig], hydra: DictConfig, tokenize: bool = T
         except InputError as error:
             faults[str(error)] = None
     _raise(faults)
+    data = data_of_each()
+    for config, shards in zip(configs, data, strict=True):
+        try:
+            _check_block_size(config, shards)
+        except InputError as error:
+            faults[str(error)] = None
+    _raise(faults)
+    return [_run(config, shards) for config, shards in zip(configs, data, strict=True)]
+
+
+def _tokens(configs: Sequence[RunConfig], tokenize: bool = True) -> list[TokenShards | None]:
+    """The tokens of each run's data; None for a corpus that is not tokenized, if none is to be."""
     shards: dict[str, TokenShards | None] = {}
     for config in configs:
         key = _data_key(config)
         if key not in shards:
             shards[key] = _tokenized(config) if tokenize else prepared(config.data)
-        try:
-            _check_block_size(config, shards[key])
-        except InputError as error:
-            faults[str(error)] = None
-    _raise(faults)
-    return [_run(config, shards[_data_key(config)]) for config in configs]
+    return [shards[_data_key(config)] for config in configs]
 
 
 def _tokenized(config: RunConfig) -> TokenShards:

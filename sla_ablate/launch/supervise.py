@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+from sla_ablate import escape
 from sla_ablate.config.schema import LimitsConfig, RunConfig
 from sla_ablate.files import claim
 from sla_ablate.launch import sweep_signals
@@ -94,7 +95,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     write_record(folder, finished | ending)
     _say(folder, f"{state}: {error}; see {folder / 'run.log'}")
     if state == "failed" and traceback:
-        print("\n".join(f"  {line}" for line in traceback), flush=True)
+        print("\n".join(f"  {escape.line(line)}" for line in traceback), flush=True)
 
 
 @cache
@@ -127,4 +128,4 @@ def _held_gb(call: Call) -> float:
 
 
 def _say(folder: Path, line: str) -> None:
-    print(f"{folder.name}  {line}", flush=True)
+    print(escape.line(f"{folder.name}  {line}"), flush=True)

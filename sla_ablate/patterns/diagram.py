@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-
+from sla_ablate import escape
 from sla_ablate.patterns import Mask, SkipPattern, Table
 
 Panel = tuple[str, Table, Mask]
@@ -35,7 +34,7 @@ def svg(pattern: SkipPattern, title: str) -> str:
     elements = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'role="img" font-family="sans-serif" font-size="12">',
-        f"<title>{html.escape(title)}</title>",
+        f"<title>{escape.html(title)}</title>",
         '<rect width="100%" height="100%" fill="white"/>',
         _words(20, 28, title, 'font-size="15" font-weight="bold"'),
         _words(20, 48, f"{pattern.n_layer} layers × {pattern.n_head} heads"),
@@ -103,4 +102,4 @@ def _disc(x: int, y: int, fill: str, stroke: str) -> str:
 
 
 def _words(x: int, y: int, words: str, style: str = "") -> str:
-    return f'<text x="{x}" y="{y}" {style}>{html.escape(words)}</text>'
+    return f'<text x="{x}" y="{y}" {style}>{escape.html(words)}</text>'

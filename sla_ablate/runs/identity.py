@@ -10,7 +10,7 @@ from typing import Any
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.files import without_dots
+from sla_ablate.files import inside, without_dots
 
 SCHEMA = 3
 """A part of every run id: raised when the same configuration would give other results."""
@@ -37,7 +37,7 @@ def run_folders(sweep: Path) -> list[Path]:
     """The run folders of a sweep, by run id.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or one is a link that leads out of the sweep.
     """
     found = sorted(path.parent for path in sweep.glob("*/record.json"))
     if not found:
@@ -45,15 +45,31 @@ def run_folders(sweep: Path) -> list[Path]:
         near = sorted(path.name for path in whole.parent.glob("*") if path.is_dir() and path != whole)
         hint = f"; beside it there are: {', '.join(near)}" if near else ""
         raise InputError(f"{sweep} holds no runs{hint}")
-    return found
+    return [inside(sweep, path.name) if path.is_symlink() else path for path in found]
 
 
 def identify(config: RunConfig, data_digest: str) -> Identity:
     """The identity of a run on data with this digest (`TokenShards.digest`)."""
     pattern = config.skip_pattern()
+    setting = _setting(config, data_digest)
+    tables = [pattern.key_source.tolist(), pattern.value_source.tolist()]
+    digest = _digest([setting, config.seed, tables])
+    return Identity(
+        run_id=f"{config.pattern_slug()}-s{config.seed}-{digest[:8]}",
+        pairing=_digest([setting, config.seed]),
+        setting=setting_of(config, data_digest),
+    )
+
+
+def setting_of(config: RunConfig, data_digest: str) -> str:
+    """The setting of `identify`, for which no function of the user's own is called."""
+    return _digest([_setting(config, data_digest)])
+
+
+def _setting(config: RunConfig, data_digest: str) -> dict[str, Any]:
     optim = asdict(config.optim)
     del optim["micro_batches"]  # which change the order of a sum, as the number of devices does
-    setting = {
+    return {
         "schema": SCHEMA,
         "data": data_digest,
         "model": asdict(config.model),
@@ -61,13 +77,6 @@ def identify(config: RunConfig, data_digest: str) -> Identity:
         "evaluation": asdict(config.evaluation),
         "precision": config.trainer.precision,
     }
-    tables = [pattern.key_source.tolist(), pattern.value_source.tolist()]
-    digest = _digest([setting, config.seed, tables])
-    return Identity(
-        run_id=f"{config.pattern_slug()}-s{config.seed}-{digest[:8]}",
-        pairing=_digest([setting, config.seed]),
-        setting=_digest([setting]),
-    )
 
 
 def _digest(value: Any) -> str:

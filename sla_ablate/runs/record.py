@@ -9,6 +9,7 @@ diverged run has `diverged_at_step`, the optimizer steps that were done when it 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import yaml
 from sla_ablate.config.bounds import check_numbers
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.files import write_atomically
+from sla_ablate.files import check_inside, write_atomically
 from sla_ablate.runs.identity import SCHEMA, run_folders
 from sla_ablate.text import as_json
 
@@ -27,9 +28,12 @@ CHECKPOINT = "checkpoints"
 
 FINAL = ("done", "diverged")
 """States that are never left: the same run, carried out again, would end so again."""
+BEST = "best"
+"""Folder in that of the checkpoints of the model of the lowest validation loss, if it was asked for."""
 
 Record = dict[str, Any]
 
+_NAME = re.compile(r"[\w=+-][\w.=+-]*", re.ASCII)
 _RECORD, _RESULTS = "record.json", "results.json"
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
@@ -49,9 +53,13 @@ def write_record(run: Path, record: Record) -> None:
 def read_summary(run: Path) -> Record | None:
     """The record of a run folder without its results, which may be long; None if it has no record.
 
+    Whoever works with a run reads this first. So it is here that a folder of somebody else's is looked at.
+
     Raises:
-        InputError: the record is damaged, or of another schema version.
+        InputError: the record is damaged, or of another schema version, or the folder holds links that lead out of it.
     """
+    for folder in (run, run / CHECKPOINT, run / CHECKPOINT / BEST):
+        check_inside(folder)
     try:
         record: Record = _read_json(run / _RECORD)
         schema = record["schema"]
@@ -61,6 +69,21 @@ def read_summary(run: Path) -> Record | None:
         raise _damaged(run / _RECORD) from None
     if schema != SCHEMA:
         raise InputError(f"{run / _RECORD} is of schema {schema}; this version reads {SCHEMA}")
+    for name in ("run_id", "setting"):  # which name files
+        if not _NAME.fullmatch(str(record.get(name, "-"))):
+            raise _damaged(run / _RECORD)
+    return record
+
+
+def existing_summary(run: Path) -> Record:
+    """The record of `read_summary` for a folder that has to be a run's.
+
+    Raises:
+        InputError: as `read_summary`, or there is no record.
+    """
+    record = read_summary(run)
+    if record is None:
+        raise InputError(f"{run} is not a run's folder: it holds no record.json")
     return record
 
 
@@ -85,7 +108,11 @@ def _as_json(value: Any) -> bytes:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        text = path.read_bytes()
+        value = json.loads(text)
+        if b"\\ud" in text.lower():  # perhaps half a surrogate pair, which no table can hold
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+        return value
     except (ValueError, RecursionError):
         raise _damaged(path) from None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from sla_ablate import escape
 from sla_ablate.errors import InputError
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import run_folders
@@ -37,7 +38,7 @@ def _sweep(sweep: Path, as_json: bool) -> tuple[str, bool]:
 
 def _sweeps(output: Path, as_json: bool) -> tuple[str, bool]:
     sweeps = {
-        path.name: [ledger.cell(folder) for folder in run_folders(path)]
+        escape.line(path.name): [ledger.cell(folder) for folder in run_folders(path)]
         for path in sorted({record.parents[1] for record in output.glob("*/*/record.json")})
     }
     if not sweeps:
@@ -61,7 +62,7 @@ def table(cells: Sequence[Cell]) -> str:
         "left": lambda cell: duration(cell.seconds_left),
         "error": lambda cell: cell.error or "",
     }
-    rows = [list(columns), *([text(cell) for text in columns.values()] for cell in cells)]
+    rows = [list(columns), *([escape.line(text(cell)) for text in columns.values()] for cell in cells)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join([*lines, "", ledger.summary(cells)])

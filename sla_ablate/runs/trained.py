@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.data.shards import TokenShards, prepare
+from sla_ablate.data.shards import TokenShards
 from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
-from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 from sla_ablate.model.gpt import GPT
-from sla_ablate.runs.identity import identify
-from sla_ablate.runs.record import CHECKPOINT, not_done, read_config, read_summary
+from sla_ablate.runs.data import data_of_all
+from sla_ablate.runs.record import CHECKPOINT, existing_summary, not_done
 
 TOKENIZER = "tokenizer.json"
 
@@ -22,15 +21,8 @@ def save_model(model: GPT, shards: TokenShards, folder: Path) -> None:
 
 
 def data_of(run: Path) -> TokenShards:
-    """The tokens that the run of a folder was trained with and validated on, prepared anew if need be.
-
-    Raises:
-        InputError: its configuration names other data, or another model, than it was trained with.
-    """
-    config, record = read_config(run), read_summary(run)
-    shards = prepare(config.data, log=lambda line: None)
-    if record is None or identify(config, shards.digest).setting != record["setting"]:
-        raise InputError(f"{run / 'config.yaml'} names other data, or another model, than the run was trained with")
+    """The tokens that the run of a folder was entered with; see `data_of_all`."""
+    (shards,) = data_of_all([run])
     return shards
 
 
@@ -40,9 +32,7 @@ def load_run(run: Path) -> tuple[GPT, Tokenizer]:
     Raises:
         InputError: the folder is no run's, or the run is not done.
     """
-    record = read_summary(run)
-    if record is None:
-        raise InputError(f"{run} is not a run's folder: it holds no record.json")
+    record = existing_summary(run)
     if record["state"] != "done":
         raise not_done(run, record)
     return GPT.load(run / CHECKPOINT).eval(), load_tokenizer(run / CHECKPOINT / TOKENIZER)

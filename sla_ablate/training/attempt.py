@@ -13,13 +13,13 @@ import torch
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.classes import ClassSums, TokenCounts
-from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
 from sla_ablate.patterns.costs import costs
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
+from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.provenance import begin
-from sla_ablate.runs.record import CHECKPOINT, read_config, read_summary, write_record
+from sla_ablate.runs.record import BEST, CHECKPOINT, read_config, read_summary, write_record
 from sla_ablate.runs.trained import save_model
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_checkpoint
 from sla_ablate.training.callbacks.metrics import Metrics
@@ -89,7 +89,7 @@ def _attempt(
     keep_freed_memory()
     L.seed_everything(_dropout_seed(config.seed, rank.number), verbose=False)
 
-    shards = prepare(config.data)
+    (shards,) = data_of_all([folder], may_prepare=True)
     model = build_model(config, shards.tokenizer.vocab_size)
     if record["pattern"]["key_source"] != model.pattern.key_source.tolist() or (
         record["pattern"]["value_source"] != model.pattern.value_source.tolist()
@@ -122,7 +122,7 @@ def _attempt(
 
     usage = Usage()
     tokens_per_step = config.optim.batch_size * config.model.block_size
-    save_best = (lambda model: save_model(model, shards, checkpoints / "best")) if t.keep_best else None
+    save_best = (lambda model: save_model(model, shards, checkpoints / BEST)) if t.keep_best else None
     scored = config.evaluation.tokens
     sums = ClassSums(shards, TokenCounts.of(shards, scored), config.model.block_size)
     validation = Validation(metrics, say, shards, t.validate_every, scored, save_best)

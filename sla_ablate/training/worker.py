@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from sla_ablate import escape
 from sla_ablate.errors import InputError
 from sla_ablate.processes.signals import Interruption
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     def say(line: str) -> None:
         """One line of progress, on the terminal and in the run's log."""
         for stream in (sys.stdout, sys.stderr):
-            print(f"{folder.name}  {line}", file=stream, flush=True)
+            print(escape.line(f"{folder.name}  {line}"), file=stream, flush=True)
 
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

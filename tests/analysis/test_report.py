@@ -1,5 +1,6 @@
 import pytest
 
+from analysis.figures import write_figures
 from analysis.report import report_files, write_report
 from sla_ablate.errors import InputError
 from sla_ablate.runs.record import write_record
@@ -40,7 +41,24 @@ def test_write_report(tmp_path, sweep, out):
         run.mkdir(parents=True)
         write_record(run, record)
     text = write_report(folder, out and tmp_path / out)
+    assert write_report(folder, out and tmp_path / out) == text
     written = tmp_path / out if out else folder / "report"
     assert {path.name for path in written.iterdir()} == TABLES | FIGURES
     assert (written / "table.md").read_text() == text
     assert "| worse" in text
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, analyzed):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    (out / "table.md").write_text("mine too")
+    for write in (write_report, lambda sweep, *rest: list(write_figures("training", sweep, *rest))):
+        with pytest.raises(InputError, match=r"out holds something else: notes.txt; .* --force"):
+            write(analyzed, out)
+    assert {path.read_text() for path in out.iterdir()} == {"mine", "mine too"}
+    write_report(analyzed, out, force=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    list(write_figures("training", analyzed, out))  # beside the report
+    write_report(analyzed, out)

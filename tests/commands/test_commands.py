@@ -261,6 +261,20 @@ def test_patterns_of_one_model(here):
     assert len(here("patterns", "model=micro,nano").stdout.split("relative to the baseline:")) == 3
 
 
+def test_a_picture_of_a_pattern_replaces_nothing_but_such_a_picture(here, tmp_path):
+    draw = ("patterns", "model=micro", "pattern=sla", "pattern.distance=1", "--svg")
+    assert [here(*draw, "sla.svg").returncode for _ in range(2)] == [0, 0]
+    (tmp_path / "record.json").write_text("{}")
+    done = here(*draw, "record.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "sla-ablate: --svg record.json is no picture of a pattern; choose another name or add --force\n"
+    )
+    assert (tmp_path / "record.json").read_text() == "{}"
+    assert here(*draw, "record.json", "--force").returncode == 0
+    assert (tmp_path / "record.json").read_bytes() == (tmp_path / "sla.svg").read_bytes()
+
+
 def test_patterns_shows_tables_diagram_and_costs(here):
     model = ["model.n_layer=2", "model.n_head=2", "model.n_embd=4", "model.block_size=3", "data.tokenizer=bytes"]
     done = here("patterns", *model, "pattern=sla", "pattern.distance=1", "pattern.heads=1", "--svg", "d/sla.svg")

@@ -25,7 +25,7 @@ from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
 from sla_ablate.launch.disk import disk_bytes
 from sla_ablate.processes.signals import INTERRUPTED
-from sla_ablate.runs.identity import SCHEMA
+from sla_ablate.runs.identity import SCHEMA, setting_of
 from sla_ablate.runs.record import read_record, write_config, write_record
 from sla_ablate.training import worker
 from sla_ablate.training.callbacks import validation
@@ -65,7 +65,8 @@ class Attempts:
         write_config(folder, config)
         pattern = config.skip_pattern()
         tables = {"key_source": pattern.key_source.tolist(), "value_source": pattern.value_source.tolist()}
-        self.entered = {"schema": SCHEMA, "state": "running", "pattern": tables}
+        setting = setting_of(config, prepare(config.data, log=lambda line: None).digest)
+        self.entered = {"schema": SCHEMA, "state": "running", "pattern": tables, "setting": setting}
         write_record(folder, self.entered)
 
     def start(self, file_bytes: int | None = None):

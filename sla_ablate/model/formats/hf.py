@@ -75,6 +75,7 @@ class SLAForCausalLM(PreTrainedModel, GenerationMixin):
 
     config_class = SLAConfig
     base_model_prefix = "model"
+    _is_stateful = True  # to transformers: it has no cache that could be cut back, so no tokens can be tried out
 
     def __init__(self, config: SLAConfig) -> None:
         super().__init__(config)
@@ -184,10 +185,21 @@ class SLAForCausalLM(PreTrainedModel, GenerationMixin):
         return output.to_tuple() if return_dict is False else output
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, logits_to_keep: int = 0, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        logits_to_keep: int = 0,
+        position_ids: Tensor | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
-        """Arguments of the next `forward`: the whole context, whatever transformers would keep in a cache."""
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "logits_to_keep": logits_to_keep}
+        """Arguments of the next `forward`: the whole context, whatever transformers would keep in a cache.
+
+        What the user asks for is passed on, for `forward` to refuse what there is not.
+        """
+        asked = {name: kwargs.get(name) for name in ("output_attentions", "output_hidden_states")}
+        if position_ids is not None and position_ids.shape[-1] == input_ids.shape[1]:
+            asked["position_ids"] = position_ids  # else of the prompt alone, which was checked with it
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "logits_to_keep": logits_to_keep, **asked}
 
 
 def _left_aligned(attention_mask: Tensor) -> Tensor:

@@ -231,6 +231,22 @@ def test_what_there_is_not_is_refused(tokens, option, message):
         model(tokens, **option)
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"output_attentions": True}, "output_attentions=True is not possible"),
+        ({"output_hidden_states": True}, "output_hidden_states=True is not possible"),
+        ({"output_attentions": True, "num_beams": 2}, "output_attentions=True is not possible"),
+        ({"position_ids": torch.arange(1, 10)[None]}, "position_ids are not possible"),
+        ({"prompt_lookup_num_tokens": 2}, "assisted generation is not supported"),
+    ],
+)
+def test_what_there_is_not_is_refused_by_generate_too(tokens, option, message):
+    model = SLAForCausalLM.from_gpt(model_of(**MODELS["baseline"], vocab_size=VOCAB_SIZE))
+    with pytest.raises(ValueError, match=message):
+        model.generate(tokens[:1], max_new_tokens=2, do_sample=False, return_dict_in_generate=True, **option)
+
+
 @pytest.mark.parametrize(("size", "resized"), [(VOCAB_SIZE + 5, {}), (VOCAB_SIZE - 5, {}),
                                               (VOCAB_SIZE + 5, {"mean_resizing": False})])  # fmt: skip
 def test_a_resized_vocabulary_is_saved_and_loaded(gpt, tokens, size, resized, tmp_path):
@@ -373,6 +389,32 @@ def test_the_readme_of_lm_eval(corpus, shards, tmp_path, monkeypatch, capsys):
     found = json.loads(file.read_text())["results"]["sla_validation"]
     assert found["bits_per_byte,none"] == pytest.approx(names["bits_per_byte"], abs=1e-6)
     assert names["bits_per_byte"] == bits_per_byte(gpt, shards, rolling=True)
+
+
+def test_an_export_replaces_nothing_but_an_export(corpus, shards, tmp_path):
+    gpt = model_of(**MODELS["sla"], block_size=48, vocab_size=512).float()
+    run, other = (finished_run(tmp_path / name, gpt, shards, corpus) for name in ("run", "other"))
+    (tmp_path / "link").symlink_to(run / "checkpoints")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for out in (run / "checkpoints", tmp_path / "link", run / "checkpoints" / "new"):
+        with pytest.raises(InputError, match=r"is where the model of .* is read from; choose another folder"):
+            export(run, out, force=True)
+    for out in (run, other / "checkpoints"):
+        with pytest.raises(InputError, match=r"holds something else: .* add --force"):
+            export(run, out)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".git").mkdir()
+    for _ in range(2):
+        export(run, out)
+    tokenizer, model = AutoTokenizer.from_pretrained(out), AutoModelForCausalLM.from_pretrained(out)
+    cut = tokenizer("the state of the Union " * 40, truncation=True, return_tensors="pt")
+    assert cut["input_ids"].shape == (1, 48)
+    assert model(**cut).logits.shape[1] == 48
+    export(run, other / "checkpoints", force=True)
+    assert AutoModelForCausalLM.from_pretrained(other / "checkpoints").config.model_type == "sla-gpt"
 
 
 def test_export_of_no_run_is_one_line(tmp_path, capsys):

@@ -1,0 +1,51 @@
+"""The tokens that runs were entered with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+from sla_ablate.data.config import DataConfig
+from sla_ablate.data.shards import TokenShards, prepare, prepared_in
+from sla_ablate.errors import InputError
+from sla_ablate.runs.identity import setting_of
+from sla_ablate.runs.record import existing_summary, read_config
+
+
+def data_of_all(runs: Iterable[Path], may_prepare: bool = False) -> list[TokenShards]:
+    """The tokens that each run was entered with, found by what they are, wherever the corpus lies now.
+
+    They are looked for in the cache that the run's configuration names and in the user's own, and nothing is written.
+
+    Args:
+        runs: their folders.
+        may_prepare: else read the corpus that the configuration names, and write its tokens to the cache that it names.
+
+    Raises:
+        InputError: they are nowhere, or the configuration names another model than the record.
+    """
+    held, opened = cache(lambda name: list(prepared_in(name))), cache(TokenShards.open)
+    made: dict[str, TokenShards] = {}
+    found = []
+    for run in runs:
+        config, setting = read_config(run), existing_summary(run)["setting"]
+        caches = dict.fromkeys([config.data.cache, DataConfig().cache])
+        folders = (
+            folder for digest, folder in chain.from_iterable(map(held, caches)) if setting_of(config, digest) == setting
+        )
+        if folder := next(folders, None):
+            found.append(opened(folder))
+            continue
+        if may_prepare:
+            key = repr(config.data)
+            made[key] = shards = made.get(key) or prepare(config.data)
+            if setting_of(config, shards.digest) == setting:
+                found.append(shards)
+                continue
+        raise InputError(
+            f"{run / 'config.yaml'} names other data, or another model, than the run was trained with, or data that"
+            f" are not prepared in {' or '.join(caches)}; to have analyze or retry prepare them, add --trust"
+        )
+    return found
