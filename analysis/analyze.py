@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,9 +22,11 @@ from analysis.comparison import count_states, runs_table
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim, remove_unfinished, replacing, sha256
 from sla_ablate.processes import outcome
+from sla_ablate.processes.live import Bar, View, shown
 from sla_ablate.processes.pool import call_each
 from sla_ablate.runs.identity import run_folders
 from sla_ablate.runs.record import CHECKPOINT, Record, read_record
+from sla_ablate.telling import tell, tell_aside, waiting
 from sla_ablate.text import duration
 
 RESULT = "analysis.parquet"
@@ -106,14 +107,16 @@ def analyze(sweep: Path, effort: Effort, jobs: int) -> bool:
     left_out = count_states(list(records.values()))
     if not done:
         raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {left_out}")
-    todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
-    print(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed", flush=True)
+    with waiting("looking which runs are analyzed already", tell):
+        todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
+    tell(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed")
     if left_out:
-        print(f"left out: {left_out}", flush=True)
+        tell(f"left out: {left_out}")
     failed = _measure_all(todo, effort, jobs)
     measured = {folder: record for folder, record in done.items() if folder not in failed}
     if measured:
-        _write_tables(sweep / "analysis", measured, list(done.values()))
+        with waiting(f"writing the tables in {sweep / 'analysis'}", tell):
+            _write_tables(sweep / "analysis", measured, list(done.values()))
     return not failed
 
 
@@ -127,22 +130,43 @@ def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
     """The runs that could not be measured."""
     if not runs:
         return set()
-    import torch
+    with waiting("importing torch", tell):
+        import torch
 
     if torch.cuda.is_available():
         jobs = 1
-    failed = set()
+    failed: set[Path] = set()
     started = time.monotonic()
     calls = {json.dumps([str(run), asdict(effort)]): run for run in runs}
-    for n, (argument, error, lines) in enumerate(call_each(WORKER, PRELOADED, calls, jobs), 1):
-        run = calls[argument]
-        if error:
-            failed.add(run)
-        if told := outcome.traceback(lines) if error else lines:
-            print("\n".join(told), file=sys.stderr, flush=True)
-        left = (time.monotonic() - started) / n * (len(runs) - n)
-        what = f"failed: {error}" if error else "analyzed"
-        print(f"{run.name}  {what}; {n}/{len(runs)}, {duration(left)} left", flush=True)
+    begun: dict[Path, float] = {}
+    n = 0
+    left: float | None = None
+
+    def look() -> View:
+        now = time.monotonic()
+        parts = [
+            Bar(run.name, 0, None, f"analyzing for {duration(now - since)}") for run, since in begun.copy().items()
+        ]
+        words = [f"{n}/{len(runs)} runs", *([f"{len(failed)} failed"] if failed else [])]
+        if left is not None:
+            words.append(f"{duration(left)} left")
+        return View(Bar("analyze", n, len(runs), ", ".join(words)), parts)
+
+    def began(argument: str) -> None:
+        begun[calls[argument]] = time.monotonic()
+
+    with shown(lambda: look):
+        for argument, error, lines in call_each(WORKER, PRELOADED, calls, jobs, began):
+            run = calls[argument]
+            begun.pop(run, None)
+            if error:
+                failed.add(run)
+            if told := outcome.traceback(lines) if error else lines:
+                tell_aside("\n".join(told))
+            n += 1
+            left = (time.monotonic() - started) / n * (len(runs) - n)
+            what = f"failed: {error}" if error else "analyzed"
+            tell(f"{run.name}  {what}; {n}/{len(runs)}, {duration(left)} left")
     return failed
 
 
@@ -235,7 +259,7 @@ def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Rec
     extents = {record["run_id"]: _metadata(run)["extent"] for run, record in measured.items()}
     with replacing(out / "runs.parquet") as file:
         analyzed_runs(done, extents).to_parquet(file, index=False)
-    print(f"{out / 'heads.parquet'}: {rows:,} values\n{out / 'runs.parquet'}: {len(done)} run(s)", flush=True)
+    tell(f"{out / 'heads.parquet'}: {rows:,} values\n{out / 'runs.parquet'}: {len(done)} run(s)")
 
 
 def analyzed_runs(done: Sequence[Record], extents: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EVERYONE = {"errors", "files", "text"}
+EVERYONE = {"errors", "files", "telling", "text"}
 """What every room may import, beside itself and what is named here."""
 MAY_IMPORT = {
     "patterns": set(),

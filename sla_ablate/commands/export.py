@@ -16,11 +16,14 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/demo/baseline-s0-1a2b3c4d")
     parser.add_argument("out", type=Path, help="folder to write to")
     options = parser.parse_args(arguments)
-    try:
-        from sla_ablate.runs.export import export
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed; run: pip install 'sla-ablate[hf]'") from None
+    from sla_ablate.telling import tell_aside, waiting
 
-    export(options.run, options.out)
+    with waiting(f"writing the model of {options.run}", tell_aside):
+        try:
+            from sla_ablate.runs.export import export
+        except ModuleNotFoundError as error:
+            raise InputError(f"{error.name} is not installed; run: pip install 'sla-ablate[hf]'") from None
+
+        export(options.run, options.out)
     print(options.out)
     return 0

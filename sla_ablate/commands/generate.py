@@ -25,21 +25,25 @@ def run(arguments: list[str]) -> int:
         raise InputError(f"--seed {options.seed} is not possible; choose 0 to {2**63 - 1}")
     if any("\ud800" <= character <= "\udfff" for character in options.prompt):  # bytes that Python could not decode
         raise InputError(f"the prompt {options.prompt!r} is not UTF-8")
-    import torch
+    from sla_ablate.telling import tell_aside, waiting
 
-    from sla_ablate.runs.trained import load_run
+    with waiting(f"loading the model of {options.run}", tell_aside):
+        import torch
 
-    model, tokenizer = load_run(options.run)
+        from sla_ablate.runs.trained import load_run
+
+        model, tokenizer = load_run(options.run)
     end_of_text = tokenizer.end_of_text
     prompt = torch.tensor([[end_of_text, *tokenizer.encode_batch([options.prompt])[0].tolist()]])
-    tokens = model.generate(
-        prompt,
-        options.max_new_tokens,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        generator=torch.Generator().manual_seed(options.seed),
-        stop_token=end_of_text,
-    )
+    with waiting(f"generating up to {options.max_new_tokens} tokens", tell_aside):
+        tokens = model.generate(
+            prompt,
+            options.max_new_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            generator=torch.Generator().manual_seed(options.seed),
+            stop_token=end_of_text,
+        )
     print(tokenizer.decode(t for t in tokens[0].tolist() if t != end_of_text))
     return 0

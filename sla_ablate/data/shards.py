@@ -43,6 +43,7 @@ from sla_ablate.data.tokenizers import (
 )
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import sha256
+from sla_ablate.telling import waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,10 +149,13 @@ def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenSh
         from filelock import FileLock
 
         made_cache(config)
-        with FileLock(f"{folder}.lock"):
+        with waiting(f"waiting for another process that prepares {folder}", log):
+            lock = FileLock(f"{folder}.lock").acquire()
+        with lock:
             if not folder.exists():
                 _prepare_locked(config, folder, log)
-    return TokenShards.open(folder)
+    with waiting(f"checking the files of {folder}", log):
+        return TokenShards.open(folder)
 
 
 def split_of(document_id: str, validation_fraction: float) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,12 +23,21 @@ from sla_ablate.launch import sweep_signals
 from sla_ablate.launch.disk import check_disk, parallel
 from sla_ablate.launch.plan import Run
 from sla_ablate.launch.supervise import carry_out
+from sla_ablate.launch.view import SweepView
+from sla_ablate.processes.live import shown
 from sla_ablate.runs import ledger
 from sla_ablate.runs.record import read_summary
+from sla_ablate.telling import tell, waiting
 
 
-def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
+def carry_out_all(runs: Sequence[Run], hydra: DictConfig, before: int = 0, after: int = 0) -> int:
     """Carry out the runs that are not done, through the launcher that `hydra` names.
+
+    Args:
+        runs: in order.
+        hydra: the configuration of the multirun.
+        before: runs that were carried out before these, by another call.
+        after: runs that will be carried out after these.
 
     Returns:
         The exit code: 0 if every run is done or in another process's hands, 1 if not, 130 after a signal to stop.
@@ -35,27 +45,30 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
     Raises:
         InputError: they do not fit on the disk, or a folder holds another run; nothing was started.
     """
-    before = _states(runs)
-    todo = [run for run, state in zip(runs, before, strict=True) if state != "done"]
+    states = _states(runs)
+    todo = [run for run, state in zip(runs, states, strict=True) if state != "done"]
     size = check_disk(todo, parallel(hydra.hydra.launcher, len(todo)))
-    print(f"{len(runs)} run(s), {before.count('done')} already done{size}", flush=True)
-    for run in runs:
-        ledger.enter(run.config, run.data_digest)
+    tell(f"{len(runs)} run(s), {states.count('done')} already done{size}")
+    with waiting(f"entering {len(runs)} runs in the ledger", tell):
+        for run in runs:
+            ledger.enter(run.config, run.data_digest)
     sweep_signals.listen()
     failure = None
     try:
         if todo:
-            _launch([run.folder for run in todo], hydra)
+            folders = [run.folder for run in runs]
+            with shown(lambda: SweepView(hydra.sweep, folders, before, after)):
+                _launch([run.folder for run in todo], hydra)
     except KeyboardInterrupt:
         pass
     except Exception as error:
         if not sweep_signals.received:  # else a process of the launcher's that had not begun to listen yet
             failure = error
-    after = _states(runs)
-    for run, state in zip(runs, after, strict=True):
+    states = _states(runs)
+    for run, state in zip(runs, states, strict=True):
         if state == "failed" and (record := read_summary(run.folder)):
-            print(f"{run.folder.name}  failed: {record['error']}", flush=True)
-    print(ledger.count(after), flush=True)
+            tell(f"{run.folder.name}  failed: {record['error']}")
+    tell(ledger.count(states))
     if sweep_signals.received:
         _requeue(sweep_signals.received[0])
         return 130
@@ -63,7 +76,7 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig) -> int:
         raise InputError(f"the launcher failed: {' '.join(str(failure).split())}")
     if failure is not None:
         raise failure
-    return 0 if set(after) <= {"done", "running"} else 1
+    return 0 if set(states) <= {"done", "running"} else 1
 
 
 def _states(runs: Sequence[Run]) -> list[str]:
@@ -83,8 +96,11 @@ def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
         launcher.setup(hydra_context=context, task_function=_run_cell, config=hydra)
     else:
         launcher = Plugins.instance().instantiate_launcher(context, _run_cell, hydra)
-    for job in launcher.launch([[str(folder.absolute())] for folder in folders], initial_job_idx=0):
-        _ = job.return_value  # raises what a job raised, which no failed run does
+    with ExitStack() as stack:
+        if "Submitit" in hydra.hydra.launcher._target_:  # whose jobs print into files of their own
+            stack.enter_context(waiting(f"waiting for {len(folders)} job(s); sla-ablate status tells of them", tell))
+        for job in launcher.launch([[str(folder.absolute())] for folder in folders], initial_job_idx=0):
+            _ = job.return_value  # raises what a job raised, which no failed run does
     callbacks.on_multirun_end(config=hydra, config_name="config")
 
 
@@ -119,6 +135,6 @@ def _requeue(received: signal.Signals) -> None:
     try:
         done = subprocess.run(["scontrol", "requeue", job])
     except FileNotFoundError:
-        print("scontrol was not found, so the job is not queued again", flush=True)
+        tell("scontrol was not found, so the job is not queued again")
     else:
-        print(f"job {job} {'is queued again' if done.returncode == 0 else 'could not be queued again'}", flush=True)
+        tell(f"job {job} {'is queued again' if done.returncode == 0 else 'could not be queued again'}")

@@ -20,6 +20,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.runs.identity import identify, run_folder, run_folders
 from sla_ablate.runs.ledger import check_folder
 from sla_ablate.runs.record import read_config, read_summary
+from sla_ablate.telling import tell, waiting
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: Path | No
     Raises:
         InputError: some override or value cannot be used; one line a fault.
     """
-    hydra, configs, space = compose(overrides, multirun, config_dir)
+    with waiting("composing the runs", tell):
+        hydra, configs, space = compose(overrides, multirun, config_dir)
     runs = {run.folder: run for run in _checked(configs, hydra)}
     return Plan(list(runs.values()), len(configs), hydra, space)
 

@@ -36,6 +36,8 @@ class Cell:
     tokens_per_step: int
     tokens_per_second: float | None
     error: str | None
+    loss: float | None = None
+    """The last training loss that is told, in nats per token."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -116,11 +118,11 @@ def cell(folder: Path) -> Cell:
     config, now = record["config"], state(folder, record)
     steps = config["optim"]["steps"]
     if now == "done":
-        step, speed = steps, record["cost"]["tokens_per_second"]
+        step, speed, loss = steps, record["cost"]["tokens_per_second"], None
     elif now == "waiting":
-        step, speed = 0, None
+        step, speed, loss = 0, None, None
     else:
-        step, speed = _progress(folder / "metrics.jsonl")
+        step, speed, loss = _progress(folder / "metrics.jsonl")
     return Cell(
         run_id=folder.name,
         state=now,
@@ -130,20 +132,22 @@ def cell(folder: Path) -> Cell:
         tokens_per_step=config["optim"]["batch_size"] * config["model"]["block_size"],
         tokens_per_second=speed,
         error=record["error"],
+        loss=loss,
     )
 
 
-def _progress(metrics: Path) -> tuple[int, float | None]:
-    """The last step that is told, and the last speed."""
+def _progress(metrics: Path) -> tuple[int, float | None, float | None]:
+    """The last step that is told, the last speed and the last loss."""
     try:
         with metrics.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             complete = file.read().split(b"\n")[:-1]
     except FileNotFoundError:
-        return 0, None
+        return 0, None, None
     lines: list[dict[str, Any]] = [json.loads(line) for line in complete[-10:] if line.startswith(b"{")]
     step = max((line["step"] for line in lines), default=0)
-    return step, next((line["tokens_per_second"] for line in reversed(lines) if "tokens_per_second" in line), None)
+    last: dict[str, Any] = next((line for line in reversed(lines) if "loss" in line), {})
+    return step, last.get("tokens_per_second"), last.get("loss")
 
 
 def count(states: Iterable[str]) -> str:

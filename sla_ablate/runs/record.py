@@ -57,6 +57,14 @@ def read_summary(run: Path) -> Record | None:
     return record
 
 
+def record_stamp(run: Path) -> int | None:
+    """What is another number when the record of a run folder was replaced; None if it has no record."""
+    try:
+        return (run / _RECORD).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def read_record(run: Path) -> Record | None:
     """The record of a run folder, with `results` if the run is done; None if it has no record.
 

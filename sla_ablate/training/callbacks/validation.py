@@ -12,6 +12,7 @@ import torch
 from sla_ablate.data.classes import ClassSums
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.model.gpt import GPT
+from sla_ablate.telling import waiting
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.evaluation import document_nll
 from sla_ablate.training.module import LanguageModel
@@ -69,7 +70,8 @@ class Validation(L.Callback):
         model = whole(pl_module.model)
         if not trainer.is_global_zero:
             return
-        loss, _ = self.validate(model, step)
+        with waiting("validating", self.say):
+            loss, _ = self.validate(model, step)
         self.say(f"step {step}/{trainer.max_steps}  validation loss {loss:.4f}")
 
     def validate(self, model: GPT, step: int, sums: ClassSums | None = None) -> tuple[float, dict[str, Any]]:
