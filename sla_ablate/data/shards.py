@@ -33,6 +33,7 @@ from sla_ablate.data.corpora import (
     read_documents,
     source_files,
 )
+from sla_ablate.data.lock import locked
 from sla_ablate.data.progress import Progress
 from sla_ablate.data.tokenizers import (
     BytePairTokenizer,
@@ -146,12 +147,8 @@ def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenSh
     fetch(config, log)
     folder = _cache_folder(config)
     if not folder.exists():
-        from filelock import FileLock
-
         made_cache(config)
-        with waiting(f"waiting for another process that prepares {folder}", log):
-            lock = FileLock(f"{folder}.lock").acquire()
-        with lock:
+        with locked(folder, log):
             if not folder.exists():
                 _prepare_locked(config, folder, log)
     with waiting(f"checking the files of {folder}", log):
