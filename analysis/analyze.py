@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import inspect
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,15 +21,16 @@ import analysis
 import sla_ablate
 from analysis.comparison import count_states, runs_table
 from analysis.evidence import counted_once, distinct
-from sla_ablate import escape
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim, inside, remove_unfinished, replacing, sha256
 from sla_ablate.processes import outcome
+from sla_ablate.processes.live import Bar, View, shown
 from sla_ablate.processes.pool import call_each
 from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.identity import run_folders
 from sla_ablate.runs.record import CHECKPOINT, Record, read_record
-from sla_ablate.text import duration
+from sla_ablate.text.telling import tell, tell_aside, waiting
+from sla_ablate.text.words import duration
 
 RESULT = "analysis.parquet"
 """The file in a run's folder with its rows of `heads.parquet`, and as metadata what they depend on."""
@@ -115,20 +115,21 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
         raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {left_out}")
     if effort.stride is not None:
         _check_stride(effort.stride, done)
-    todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
-    print(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed", flush=True)
+    with waiting("looking which runs are analyzed already", tell):
+        todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
+    tell(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed")
     if left_out:
-        print(f"left out: {escape.line(left_out)}", flush=True)
+        tell(f"left out: {left_out}")
     if twice := counted_once(records):
-        told = escape.line(", ".join(twice))
-        print(f"the same runs as others, under another name, and not counted twice: {told}", flush=True)
+        tell(f"the same runs as others, under another name, and not counted twice: {', '.join(twice)}")
     for run in todo if trust else ():
         with contextlib.suppress(InputError):  # which measuring will tell
             data_of_all([run], may_prepare=True)
     failed = _measure_all(todo, effort, jobs)
     measured = {folder: record for folder, record in done.items() if folder not in failed}
     if measured:
-        _write_tables(inside(sweep, "analysis"), measured, list(done.values()))
+        with waiting(f"writing the tables in {sweep / 'analysis'}", tell):
+            _write_tables(inside(sweep, "analysis"), measured, list(done.values()))
     return not failed
 
 
@@ -151,22 +152,43 @@ def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
     """The runs that could not be measured."""
     if not runs:
         return set()
-    import torch
+    with waiting("importing torch", tell):
+        import torch
 
     if torch.cuda.is_available():
         jobs = 1
-    failed = set()
+    failed: set[Path] = set()
     started = time.monotonic()
     calls = {json.dumps([str(run), asdict(effort)]): run for run in runs}
-    for n, (argument, error, lines) in enumerate(call_each(WORKER, PRELOADED, calls, jobs), 1):
-        run = calls[argument]
-        if error:
-            failed.add(run)
-        if told := outcome.traceback(lines) if error else lines:
-            print("\n".join(map(escape.line, told)), file=sys.stderr, flush=True)
-        left = (time.monotonic() - started) / n * (len(runs) - n)
-        what = f"failed: {error}" if error else "analyzed"
-        print(f"{escape.line(run.name)}  {escape.line(what)}; {n}/{len(runs)}, {duration(left)} left", flush=True)
+    begun: dict[Path, float] = {}
+    n = 0
+    left: float | None = None
+
+    def look() -> View:
+        now = time.monotonic()
+        parts = [
+            Bar(run.name, 0, None, f"analyzing for {duration(now - since)}") for run, since in begun.copy().items()
+        ]
+        words = [f"{n}/{len(runs)} runs", *([f"{len(failed)} failed"] if failed else [])]
+        if left is not None:
+            words.append(f"{duration(left)} left")
+        return View(Bar("analyze", n, len(runs), ", ".join(words)), parts)
+
+    def began(argument: str) -> None:
+        begun[calls[argument]] = time.monotonic()
+
+    with shown(lambda: look):
+        for argument, error, lines in call_each(WORKER, PRELOADED, calls, jobs, began):
+            run = calls[argument]
+            begun.pop(run, None)
+            if error:
+                failed.add(run)
+            if told := outcome.traceback(lines) if error else lines:
+                tell_aside("\n".join(told))
+            n += 1
+            left = (time.monotonic() - started) / n * (len(runs) - n)
+            what = f"failed: {error}" if error else "analyzed"
+            tell(f"{run.name}  {what}; {n}/{len(runs)}, {duration(left)} left")
     return failed
 
 
@@ -260,7 +282,7 @@ def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Rec
     extents = {record["run_id"]: _metadata(run)["extent"] for run, record in measured.items()}
     with replacing(out / "runs.parquet") as file:
         analyzed_runs(done, extents).to_parquet(file, index=False)
-    print(f"{out / 'heads.parquet'}: {rows:,} values\n{out / 'runs.parquet'}: {len(done)} run(s)", flush=True)
+    tell(f"{out / 'heads.parquet'}: {rows:,} values\n{out / 'runs.parquet'}: {len(done)} run(s)")
 
 
 def analyzed_runs(done: Sequence[Record], extents: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from analysis.statistics import (
     paired_p_value,
     pairs_needed,
 )
-from sla_ablate import escape
+from sla_ablate.text import escape
 
 METRICS = ("nats_per_token", "perplexity", "bits_per_byte")
 COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")

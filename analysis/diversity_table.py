@@ -8,7 +8,7 @@ from scipy import stats
 from analysis.comparison import BASELINE, paired_deltas, seed_differences
 from analysis.statistics import holm, paired_interval, paired_p_value
 from analysis.sweep_data import SweepData
-from sla_ablate import escape
+from sla_ablate.text import escape
 
 MEASURES = {
     "generalised_jsd": "Generalised JSD of the heads, in nats (0: all heads look alike)",

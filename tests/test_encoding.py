@@ -23,7 +23,8 @@ def names_no_encoding(call: ast.Call) -> bool:
         owner = getattr(getattr(call.func, "value", None), "id", "")
         given = [node.value for a in call.args for node in ast.walk(a) if isinstance(node, ast.Constant)]
         return owner not in BINARY_BY_DEFAULT and not any("b" in str(mode) for mode in given)
-    return name in ("read_text", "write_text") or bool({"text", "universal_newlines"} & keywords)
+    asks_for_text = {keyword.arg for keyword in call.keywords if getattr(keyword.value, "value", None) is True}
+    return name in ("read_text", "write_text") or bool({"text", "universal_newlines"} & asks_for_text)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,7 @@ def names_no_encoding(call: ast.Call) -> bool:
         ("subprocess.run(command, text=True)", True),
         ("path.read_text('utf-8', encoding='utf-8')", False),
         ("path.open('ab')", False),
+        ("replace(part, text=note.text)", False),
         ("lzma.open(path)", False),
     ],
 )

@@ -174,6 +174,7 @@ def test_a_run_does_not_train_other_tables_than_it_was_entered_with(outside):
     from sla_ablate.launch.plan import plan
     from sla_ablate.processes.signals import Interruption
     from sla_ablate.runs import ledger
+    from sla_ablate.text.telling import Silence
     from sla_ablate.training.attempt import attempt
 
     overrides = ["scale=smoke", f"pattern.name={ZIGZAG}", "data.path=notes/*.md", "data.tokenizer=bytes"]
@@ -181,7 +182,7 @@ def test_a_run_does_not_train_other_tables_than_it_was_entered_with(outside):
     ledger.enter(run.config, run.data_digest)
     named("", "my_package.patterns:zigzag").__defaults__ = (1, 1)
     with pytest.raises(InputError, match="zigzag gives other tables than when the run was entered"):
-        attempt(run.folder, Interruption(), print)
+        attempt(run.folder, Interruption(), Silence(""))
 
 
 def test_a_reader_reads_every_file_and_its_source_is_part_of_the_folders_name(outside):

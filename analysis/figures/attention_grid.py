@@ -11,7 +11,7 @@ from analysis.figures.panels import page
 from analysis.figures.shown import shown_runs
 from analysis.figures.style import HEATMAP, PAGE, ROLES, styled
 from analysis.sweep_data import SweepData
-from sla_ablate import escape
+from sla_ablate.text import escape
 
 SIZE = 64
 """Squares that a map is shown with, at most, in either direction."""

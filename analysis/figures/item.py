@@ -15,8 +15,8 @@ from analysis.items.classes import class_table
 from analysis.items.columns import key_title
 from analysis.items.table import ItemTable
 from analysis.statistics import paired_interval
-from sla_ablate import escape
 from sla_ablate.errors import InputError
+from sla_ablate.text import escape
 
 _DELTA = "Δ nats/token to baseline"
 _DIVERGING = "RdBu_r"

@@ -13,8 +13,8 @@ from analysis.figures.panels import filled, tell_left_out
 from analysis.figures.shown import shown_runs
 from analysis.figures.style import HEATMAP, PAGE, ROLES, SHOWN, styled
 from analysis.sweep_data import SweepData
-from sla_ablate import escape
 from sla_ablate.errors import InputError
+from sla_ablate.text import escape
 
 
 @styled

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.comparison import BASELINE
-from sla_ablate import escape
+from sla_ablate.text import escape
 
 COLUMN, PAGE = 3.4, 7.0
 """Inches: one column of a two-column paper and both, so that 8 points stay 8 points in print."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from analysis.items.columns import Column, columns
 from analysis.items.table import ItemTable
 from analysis.items.words import caption
-from sla_ablate import escape
+from sla_ablate.text import escape
 
 _PREAMBLE = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.items.columns import columns
 from analysis.items.table import ItemTable
 from analysis.items.words import caption, published
-from sla_ablate import escape
+from sla_ablate.text import escape
 
 
 def render(tables: Sequence[ItemTable]) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from analysis.items.page import index, page
 from analysis.items.table import item_tables
 from analysis.items.words import headline
-from sla_ablate import escape
 from sla_ablate.files import check_free, write_atomically
 from sla_ablate.items.store import Results, all_items
+from sla_ablate.text import escape
 
 
 def listing(results: Results) -> str:

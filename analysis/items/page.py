@@ -17,9 +17,9 @@ from analysis.items.columns import Column, columns
 from analysis.items.table import ItemTable
 from analysis.items.words import caption, headline, published
 from sla_ablate.errors import InputError
-from sla_ablate.escape import html as escape
 from sla_ablate.items.lines import processor_of
 from sla_ablate.patterns import SkipPattern, diagram
+from sla_ablate.text.escape import html as escape
 
 _HERE = Path(__file__).parent
 _NUMBER = re.compile(r"[+-]?\d[\d,]*\.?\d*")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from analysis.items.table import ItemTable
 from analysis.power import POWER, pooled_std, seeds_needed, smallest_difference
-from sla_ablate import escape
+from sla_ablate.text import escape
 
 _DELTAS = (0.002, 0.005, 0.01, 0.02, 0.05)
 

@@ -13,11 +13,11 @@ from analysis.items.classes import class_table
 from analysis.items.page import page
 from analysis.items.table import ItemTable, item_tables
 from analysis.items.words import headline
-from sla_ablate import escape
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
 from sla_ablate.items.item import Item
 from sla_ablate.items.lines import Line
+from sla_ablate.text import escape
 
 
 def write_report(item: Item, scale: str, lines: Sequence[Line], folder: Path, baselines: Sequence[Line] = ()) -> str:

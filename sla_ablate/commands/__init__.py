@@ -16,10 +16,11 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from sla_ablate import __version__, escape
+from sla_ablate import __version__
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import absolute
 from sla_ablate.processes.environment import settled
+from sla_ablate.text import escape
 
 _WIDTH = 40
 _HEADER = """\

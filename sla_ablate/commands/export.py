@@ -17,11 +17,14 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path, help="folder to write to")
     add_force(parser)
     options = parser.parse_args(arguments)
-    try:
-        from sla_ablate.runs.export import export
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed; run: pip install 'sla-ablate[hf]'") from None
+    from sla_ablate.text.telling import tell_aside, waiting
 
-    export(options.run, options.out, options.force)
+    with waiting(f"writing the model of {options.run}", tell_aside):
+        try:
+            from sla_ablate.runs.export import export
+        except ModuleNotFoundError as error:
+            raise InputError(f"{error.name} is not installed; run: pip install 'sla-ablate[hf]'") from None
+
+        export(options.run, options.out, options.force)
     print(options.out)
     return 0

@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-from sla_ablate import escape
 from sla_ablate.bounds import Bounds
 from sla_ablate.commands._arguments import Parser, number
 from sla_ablate.errors import InputError
+from sla_ablate.text import escape
 
 USAGE = "RUN [PROMPT]"
 
@@ -37,21 +37,26 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=number(Bounds(0, 2**63 - 1)), default=0, help="of the draws (default: 0)")
     options = parser.parse_intermixed_args(arguments)  # so that -- may stand after options too
     prompt = _utf8(options.prompt)
-    import torch
+    from sla_ablate.text.telling import tell_aside, waiting
 
-    from sla_ablate.runs.trained import load_run
+    with waiting(f"loading the model of {options.run}", tell_aside):
+        import torch
 
-    model, tokenizer = load_run(options.run)
+        from sla_ablate.runs.trained import load_run
+
+        model, tokenizer = load_run(options.run)
     end_of_text = tokenizer.end_of_text
-    tokens = model.generate(
-        torch.tensor([[end_of_text, *tokenizer.encode_batch([prompt])[0].tolist()]]),
-        options.max_new_tokens,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        generator=torch.Generator().manual_seed(options.seed),
-        stop_token=end_of_text,
-    )
+    ids = torch.tensor([[end_of_text, *tokenizer.encode_batch([prompt])[0].tolist()]])
+    with waiting(f"generating up to {options.max_new_tokens} tokens", tell_aside):
+        tokens = model.generate(
+            ids,
+            options.max_new_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            generator=torch.Generator().manual_seed(options.seed),
+            stop_token=end_of_text,
+        )
     text = tokenizer.decode(t for t in tokens[0].tolist() if t != end_of_text)
     print(escape.lines(text) if sys.stdout.isatty() else text)
     return 0

@@ -16,7 +16,11 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/report)")
     add_force(parser)
     options = parser.parse_args(arguments)
-    from analysis.report import write_report
+    from sla_ablate.text.telling import tell_aside, waiting
 
-    print(write_report(options.sweep, options.out, options.force), end="")
+    with waiting(f"comparing the runs of {options.sweep} and drawing figures", tell_aside):
+        from analysis.report import write_report
+
+        text = write_report(options.sweep, options.out, options.force)
+    print(text, end="")
     return 0

@@ -65,12 +65,15 @@ def run(arguments: list[str]) -> int:
 
 
 def _reproduce(options: argparse.Namespace, results: Results, command: str) -> int:
-    from sla_ablate.items import store
-    from sla_ablate.items.estimate import estimate
-    from sla_ablate.items.work import batches, work_of
-    from sla_ablate.launch.disk import check_disk, parallel
-    from sla_ablate.launch.launch import carry_out_all
-    from sla_ablate.training.calibration import tokens_per_second
+    from sla_ablate.text.telling import tell, waiting
+
+    with waiting("importing torch", tell):
+        from sla_ablate.items import store
+        from sla_ablate.items.estimate import estimate
+        from sla_ablate.items.work import batches, work_of
+        from sla_ablate.launch.disk import check_disk, parallel
+        from sla_ablate.launch.launch import carry_out_all
+        from sla_ablate.training.calibration import tokens_per_second
 
     item = store.item_named(options.item)
     overrides = _with_launcher(options.overrides)
@@ -82,18 +85,21 @@ def _reproduce(options: argparse.Namespace, results: Results, command: str) -> i
     print(f"{item.name} at {work.scale}: {item.question}")
     _collect(work)
     todo = work.to_do(work.lines())
-    print(f"{len(work.runs)} run(s), {len(work.runs) - len(todo)} of them done; results: {work.folder}", flush=True)
+    begun = len(work.runs) - len(todo)
+    tell(f"{len(work.runs)} run(s), {begun} of them done; results: {work.folder}")
     code = 0
     if todo:
         at_a_time = parallel(work.hydra.hydra.launcher, len(todo))
-        needed = estimate(todo, at_a_time, tokens_per_second)
-        print(f"{needed}, {at_a_time} at a time{check_disk(todo, at_a_time)}", flush=True)
+        with waiting("measuring how fast this machine trains", tell):
+            needed = estimate(todo, at_a_time, tokens_per_second)
+        tell(f"{needed}, {at_a_time} at a time{check_disk(todo, at_a_time)}")
         if options.dry_run:
             return 0
         if needed.seconds > _LONG and not options.yes and not _agreed():
             return 0
         for batch in batches(todo, at_a_time):
-            code = max(code, carry_out_all(batch, work.hydra, command))
+            code = max(code, carry_out_all(batch, work.hydra, command, begun, len(work.runs) - begun - len(batch)))
+            begun += len(batch)
             _measure(batch)
             _collect(work)
             if code == 130:
@@ -101,7 +107,9 @@ def _reproduce(options: argparse.Namespace, results: Results, command: str) -> i
     if not options.dry_run:
         from analysis.items.report import write_report
 
-        print(write_report(item, work.scale, work.lines(), work.folder, results.all_lines()), end="")
+        with waiting(f"writing the tables, figures and page in {work.folder}", tell):
+            text = write_report(item, work.scale, work.lines(), work.folder, results.all_lines())
+        print(text, end="")
     return code
 
 

@@ -93,7 +93,7 @@ def most_threads() -> int:
     """How many threads this machine lets a user have, by the limits of the user, the container and the kernel."""
     limits = [limit for limit in resource.getrlimit(resource.RLIMIT_NPROC) if limit > 0]
     for path in map(Path, ("/sys/fs/cgroup/pids.max", "/proc/sys/kernel/threads-max")):
-        if path.is_file() and (text := path.read_text().strip()).isdigit():
+        if path.is_file() and (text := path.read_text(encoding="utf-8").strip()).isdigit():
             limits.append(int(text))
     return min(limits, default=sys.maxsize)
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sla_ablate.data.download import download
+from sla_ablate.data.lock import locked
 from sla_ablate.errors import InputError
 from sla_ablate.files import write_atomically
+from sla_ablate.text.telling import waiting
 
 _OTHERWISE = "give a copy of the prepared file by data.path=…/books.jsonl.xz"
 
@@ -41,11 +43,9 @@ class Books:
         Raises:
             InputError: the archive cannot be fetched, is damaged, or gives other bytes.
         """
-        from filelock import FileLock
-
         path = self.file(cache)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with locked(path, log):
             if path.exists():
                 return
             archive = path.with_name("archive.tar.gz")
@@ -53,7 +53,8 @@ class Books:
                 log(f"fetching {self.url}")
                 download(self.url, archive, self.most_bytes, _OTHERWISE, log)
             try:
-                made = self._made_from(archive)
+                with waiting(f"making {path}", log):
+                    made = self._made_from(archive)
             except (InputError, tarfile.TarError, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
                 archive.unlink()
                 raise InputError(f"{self.url} cannot be used: {error}; try again, or {_OTHERWISE}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from sla_ablate.errors import InputError
-from sla_ablate.text import size
+from sla_ablate.text.words import size
 
 COMPRESSIONS = (".gz", ".xz", ".zst")
 _RATIO = 100

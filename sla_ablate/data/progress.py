@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SECONDS = 5.0
+_FIRST_SECONDS = 1.0
 
 
 class Progress:
@@ -16,7 +17,8 @@ class Progress:
     def __init__(self, task: str, log: Callable[[str], object]) -> None:
         self._task = task
         self._log = log
-        self._start = self._last = time.monotonic()
+        self._start = time.monotonic()
+        self._last = self._start - _SECONDS + _FIRST_SECONDS
         self._documents = self._bytes = 0
 
     def add(self, n_bytes: int, documents: int = 1) -> None:

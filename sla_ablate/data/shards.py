@@ -36,6 +36,7 @@ from sla_ablate.data.corpora import (
     read_documents,
     source_files,
 )
+from sla_ablate.data.lock import locked
 from sla_ablate.data.progress import Progress
 from sla_ablate.data.splits import SPLITS, with_splits
 from sla_ablate.data.tokenizers import (
@@ -47,6 +48,7 @@ from sla_ablate.data.tokenizers import (
 )
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import sha256
+from sla_ablate.text.telling import waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,13 +141,12 @@ def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenSh
     fetch(config, log)
     folder = _cache_folder(config)
     if not folder.exists():
-        from filelock import FileLock
-
         made_cache(config)
-        with FileLock(f"{folder}.lock"):
+        with locked(folder, log):
             if not folder.exists():
                 _prepare_locked(config, folder, log)
-    return TokenShards.open(folder)
+    with waiting(f"checking the files of {folder}", log):
+        return TokenShards.open(folder)
 
 
 def prepared_in(cache: str) -> Iterator[tuple[str, Path]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.launch.plan import Run
 from sla_ablate.patterns.costs import costs
-from sla_ablate.text import duration
+from sla_ablate.text.words import duration
 
 
 @dataclass(frozen=True)

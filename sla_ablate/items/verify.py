@@ -56,7 +56,7 @@ def _compare(line: Line, run: Run) -> bool:
     same = processor_of(line) == processor_kind() and all(
         line["environment"][key] == repeated["environment"][key] for key in ("versions", "threads")
     )
-    agree = before == after if same else abs(before - after) <= TOLERANCE
+    agree: bool = before == after if same else abs(before - after) <= TOLERANCE
     where = "same processor and versions" if same else f"recorded on {processor_of(line)}"
     how = "to the bit" if before == after else f"differs by {after - before:+.2e}"
     print(f"{name}  {before:.6f} recorded, {after:.6f} again, {how} ({where})")

@@ -13,7 +13,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.launch.plan import Run
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns.costs import n_parameters
-from sla_ablate.text import size
+from sla_ablate.text.words import size
 
 MODEL_BYTES_PER_PARAMETER = 4
 """Bytes of a model's file: the weights, in float32."""

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,24 +18,30 @@ from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-from sla_ablate import escape
 from sla_ablate.config.hydra_internals import Callbacks
 from sla_ablate.errors import InputError
 from sla_ablate.launch import sweep_signals
 from sla_ablate.launch.disk import check_disk, parallel
 from sla_ablate.launch.plan import Run
 from sla_ablate.launch.supervise import carry_out
+from sla_ablate.launch.view import SweepView
+from sla_ablate.processes.live import shown
 from sla_ablate.runs import ledger
 from sla_ablate.runs.record import FINAL, read_summary
+from sla_ablate.text.telling import tell, waiting
 
 
-def carry_out_all(runs: Sequence[Run], hydra: DictConfig, command: str | None = None) -> int:
+def carry_out_all(
+    runs: Sequence[Run], hydra: DictConfig, command: str | None = None, before: int = 0, after: int = 0
+) -> int:
     """Carry out the runs that are neither done nor diverged, through the launcher that `hydra` names.
 
     Args:
-        runs: checked runs.
-        hydra: how they are launched.
+        runs: checked runs, in order.
+        hydra: the configuration of the multirun.
         command: the command line, without secrets, for their records.
+        before: runs that were carried out before these, by another call.
+        after: runs that will be carried out after these.
 
     Returns:
         The exit code: 0 if every run is done or in another process's hands, 1 if not, 130 after a signal to stop.
@@ -41,29 +49,33 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig, command: str | None = 
     Raises:
         InputError: they do not fit on the disk, or a folder holds another run; nothing was started.
     """
-    before = _states(runs)
-    todo = [run for run, state in zip(runs, before, strict=True) if state not in FINAL]
+    states = _states(runs)
+    known = states.count("diverged")
+    todo = [run for run, state in zip(runs, states, strict=True) if state not in FINAL]
     size = check_disk(todo, parallel(hydra.hydra.launcher, len(todo)))
-    print(f"{len(runs)} run(s), {before.count('done')} already done{size}", flush=True)
-    for run in runs:
-        ledger.enter(run.config, run.data_digest, command)
+    tell(f"{len(runs)} run(s), {states.count('done')} already done{size}")
+    with waiting(f"entering {len(runs)} runs in the ledger", tell):
+        for run in runs:
+            ledger.enter(run.config, run.data_digest, command)
     sweep_signals.listen()
     failure = None
     try:
         if todo:
-            _launch([run.folder for run in todo], hydra)
+            folders = [run.folder for run in runs]
+            with shown(lambda: SweepView(hydra.sweep, folders, before, after)):
+                _launch([run.folder for run in todo], hydra)
     except KeyboardInterrupt:
         pass
     except Exception as error:
         if not sweep_signals.received:  # else a process of the launcher's that had not begun to listen yet
             failure = error
-    after = _states(runs)
-    for run, state in zip(runs, after, strict=True):
+    states = _states(runs)
+    for run, state in zip(runs, states, strict=True):
         if state in ("failed", "diverged") and (record := read_summary(run.folder)):
-            print(escape.line(f"{run.folder.name}  {state}: {record['error']}"), flush=True)
-    if known := before.count("diverged"):
-        print(f"{known} run(s) had diverged before and would again: not repeated unless their folders are deleted")
-    print(ledger.count(after), flush=True)
+            tell(f"{run.folder.name}  {state}: {record['error']}")
+    if known:
+        tell(f"{known} run(s) had diverged before and would again: not repeated unless their folders are deleted")
+    tell(ledger.count(states))
     if sweep_signals.received:
         _requeue(sweep_signals.received[0])
         return 130
@@ -71,7 +83,7 @@ def carry_out_all(runs: Sequence[Run], hydra: DictConfig, command: str | None = 
         raise InputError(f"the launcher failed: {' '.join(str(failure).split())}")
     if failure is not None:
         raise failure
-    return 0 if set(after) <= {"done", "running"} else 1
+    return 0 if set(states) <= {"done", "running"} else 1
 
 
 def _states(runs: Sequence[Run]) -> list[str]:
@@ -93,9 +105,12 @@ def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
     else:
         launcher = Plugins.instance().instantiate_launcher(context, _run_cell, hydra)
     size = hydra.hydra.sweeper.get("max_batch_size") or len(folders)
-    for first in range(0, len(folders), size):
-        batch = [[str(folder.absolute())] for folder in folders[first : first + size]]
-        for job in launcher.launch(batch, initial_job_idx=first):
+    with ExitStack() as stack:
+        if "Submitit" in hydra.hydra.launcher._target_:  # whose jobs print into files of their own
+            stack.enter_context(waiting(f"waiting for {len(folders)} job(s); sla-ablate status tells of them", tell))
+        jobs = [[str(folder.absolute())] for folder in folders]
+        batches = (jobs[first : first + size] for first in range(0, len(jobs), size))
+        for job in chain.from_iterable(launcher.launch(b, initial_job_idx=n * size) for n, b in enumerate(batches)):
             _ = job.return_value  # raises what a job raised, which no failed run does
     callbacks.on_multirun_end(config=hydra, config_name="config")
 
@@ -131,6 +146,6 @@ def _requeue(received: signal.Signals) -> None:
     try:
         done = subprocess.run(["scontrol", "requeue", job])
     except FileNotFoundError:
-        print("scontrol was not found, so the job is not queued again", flush=True)
+        tell("scontrol was not found, so the job is not queued again")
     else:
-        print(f"job {job} {'is queued again' if done.returncode == 0 else 'could not be queued again'}", flush=True)
+        tell(f"job {job} {'is queued again' if done.returncode == 0 else 'could not be queued again'}")

@@ -22,6 +22,7 @@ from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.identity import identify, run_folder, run_folders
 from sla_ablate.runs.ledger import check_folder
 from sla_ablate.runs.record import read_config, read_summary
+from sla_ablate.text.telling import tell, waiting
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def plan(
     Raises:
         InputError: some override or value cannot be used; one line a fault.
     """
-    hydra, configs, space = compose(overrides, multirun, config_dir, config_name)
+    with waiting("composing the runs", tell):
+        hydra, configs, space = compose(overrides, multirun, config_dir, config_name)
     runs = {run.folder: run for run in _checked(configs, hydra, lambda: _tokens(configs, tokenize))}
     return Plan(list(runs.values()), len(configs), hydra, space)
 

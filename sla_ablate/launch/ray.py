@@ -13,6 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from sla_ablate.launch.supervise import carry_out
+from sla_ablate.text.telling import tell, waiting
 
 
 class RayLauncher(Launcher):
@@ -41,7 +42,8 @@ class RayLauncher(Launcher):
         Raises:
             KeyboardInterrupt: after the runs that had begun have saved.
         """
-        ray.init(**self.init)
+        with waiting("starting or joining a Ray cluster", tell):
+            ray.init(**self.init)
         try:
             task = ray.remote(num_cpus=self.num_cpus, num_gpus=self._gpus_of_a_run())(carry_out)
             runs = [task.remote(Path(folder)) for (folder,) in job_overrides]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from sla_ablate import escape
 from sla_ablate.config.schema import LimitsConfig, RunConfig
 from sla_ablate.files import claim
 from sla_ablate.launch import sweep_signals
@@ -20,6 +20,7 @@ from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import Call, LostError, Zygote
 from sla_ablate.runs.provenance import begin, now
 from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_record
+from sla_ablate.text.telling import Voice, tell
 
 WORKER = "sla_ablate.training.worker"
 PRELOADED = (
@@ -44,25 +45,30 @@ def carry_out(folder: Path) -> None:
         KeyboardInterrupt: a signal asked the sweep to stop.
     """
     sweep_signals.listen()
+    say = Voice(folder.name)
     with claim(folder) as lock, sweep_signals.heeded():
         record = read_summary(folder)
         if lock is None:
-            _say(folder, "another process runs it; left alone")
+            say("another process runs it; left alone")
         elif record is None:
-            _say(folder, "its folder was removed before it ran")
+            say("its folder was removed before it ran")
         elif record["state"] in FINAL:
-            _say(folder, f"already {record['state']}")
+            say(f"already {record['state']}")
         else:
             config = read_config(folder)
             t = config.trainer
-            with borrow(t.accelerator, t.devices, lambda: bool(sweep_signals.received)) as device:
+            with ExitStack() as borrowed:
+                with say.waiting("waiting for a GPU"):
+                    device = borrowed.enter_context(
+                        borrow(t.accelerator, t.devices, lambda: bool(sweep_signals.received))
+                    )
                 if device is not None and not sweep_signals.received:
-                    _attempt(folder, config, record, lock, device)
+                    _attempt(folder, config, record, lock, device, say)
     if sweep_signals.received:
         sweep_signals.follow()
 
 
-def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device: Device) -> None:
+def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device: Device, say: Voice) -> None:
     for leftover in ("log_tail", "traceback"):
         record.pop(leftover, None)
     record |= {"state": "running", "attempt": record["attempt"] + 1, "error": None, "config": asdict(config)}
@@ -71,7 +77,8 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     with (folder / "run.log").open("a+b") as log:
         start = log.seek(0, os.SEEK_END)
         try:
-            exit_code, reason = _run(_zygote(config.trainer.threads), folder, config.limits, log.fileno(), lock, device)
+            zygote = _zygote(config.trainer.threads)
+            exit_code, reason = _run(zygote, folder, config.limits, log.fileno(), lock, device, say)
         except LostError as lost:
             _zygote.cache_clear()
             exit_code, reason = INTERRUPTED, "" if sweep_signals.received else str(lost)
@@ -80,7 +87,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     lines = [line.removeprefix(f"{folder.name}  ") for line in logged]
     finished = read_summary(folder)
     if finished is None:
-        _say(folder, "its folder was removed while it ran")
+        say("its folder was removed while it ran")
         return
     finished["sittings"][-1]["ended"] = now()
     if finished["state"] in FINAL:
@@ -93,9 +100,9 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
         state, error = "failed", reason or outcome.reason(exit_code, lines)
     ending = {"state": state, "error": error, "traceback": traceback, "log_tail": lines[-_LOG_TAIL:]}
     write_record(folder, finished | ending)
-    _say(folder, f"{state}: {error}; see {folder / 'run.log'}")
+    say(f"{state}: {error}; see {folder / 'run.log'}")
     if state == "failed" and traceback:
-        print("\n".join(f"  {escape.line(line)}" for line in traceback), flush=True)
+        tell("\n".join(f"  {line}" for line in traceback))
 
 
 @cache
@@ -105,13 +112,20 @@ def _zygote(threads: int) -> Zygote:
     return Zygote(WORKER, PRELOADED, environment)
 
 
-def _run(zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int, device: Device) -> tuple[int, str]:
+def _run(
+    zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int, device: Device, say: Voice
+) -> tuple[int, str]:
     """The exit code of the run's process, and why it was ended if a limit was the reason."""
     call = zygote.start(str(folder.absolute()), log, device.environment, held=[lock, *device.locks])
     steps = [] if limits.minutes is None else [(60 * limits.minutes + s, number) for s, number in _ESCALATION]
     reason, passed_on = "", 0
-    while (exit_code := call.wait(_POLL_SECONDS)) is None:
+    with say.waiting("starting the process that imports what all runs need"):
+        exit_code = call.wait(_POLL_SECONDS)
+        while exit_code is None and call.pid is None and not sweep_signals.received:
+            exit_code = call.wait(_POLL_SECONDS)
+    while exit_code is None:
         if len(sweep_signals.received) > passed_on:
+            say.note("asked to stop: finishes its step and saves")
             call.send(signal.SIGKILL if passed_on or len(sweep_signals.received) > 1 else signal.SIGTERM)
             passed_on = len(sweep_signals.received)
         while steps and call.seconds >= steps[0][0]:
@@ -120,12 +134,9 @@ def _run(zygote: Zygote, folder: Path, limits: LimitsConfig, log: int, lock: int
         if limits.memory_gb is not None and not reason and (held := _held_gb(call)) > limits.memory_gb:
             reason = f"held {held:.2f} GB of memory, more than limits.memory_gb={limits.memory_gb:g}"
             call.send(signal.SIGKILL)
+        exit_code = call.wait(_POLL_SECONDS)
     return exit_code, reason
 
 
 def _held_gb(call: Call) -> float:
     return group_bytes(call.pid) / 1e9 if call.pid is not None else 0.0
-
-
-def _say(folder: Path, line: str) -> None:
-    print(escape.line(f"{folder.name}  {line}"), flush=True)

@@ -29,7 +29,8 @@ _heeded = False
 
 
 def listen() -> None:
-    """Collect signals from now on instead of dying from them."""
+    """Collect signals from now on instead of dying from them; that the terminal is gone ends nothing."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in _SIGNALS:
         if signal.getsignal(number) is not _receive:
             _previous[number] = signal.signal(number, _receive)

@@ -22,6 +22,7 @@ from sla_ablate.files import is_held
 from sla_ablate.launch.launch import carry_out_all
 from sla_ablate.launch.plan import Run, check_cell
 from sla_ablate.runs.record import read_record
+from sla_ablate.text.telling import tell
 
 
 def tune(
@@ -50,14 +51,16 @@ def tune(
             try:
                 runs[trial.number] = check_cell(space.cell(trial.params), hydra, config_dir, config_name)
             except InputError as error:  # of the inside of the space; its corners were checked
-                print(f"trial {trial.number}: {error}", flush=True)
+                tell(f"trial {trial.number}: {error}")
         proposed = {run.folder: run for trial in trials if (run := runs.get(trial.number))}
         if proposed:
-            codes.add(carry_out_all(list(proposed.values()), hydra, command))
+            others = sweeper.n_trials - len(proposed)
+            after = ahead - len(trials)
+            codes.add(carry_out_all(list(proposed.values()), hydra, command, others - after, after))
         if 130 in codes:
             break
         if held := [run.folder for run in proposed.values() if is_held(run.folder)]:
-            print(f"{held[0]} is run by another process; repeat the command when it is done", flush=True)
+            tell(f"{held[0]} is run by another process; repeat the command when it is done")
             return 1
         for trial in trials:
             loss = _loss(runs.get(trial.number))
@@ -66,11 +69,11 @@ def tune(
             else:
                 study.tell(trial, loss)
             told = "no result" if loss is None else f"{loss:.4f} nats/token"
-            print(f"trial {trial.number}: {told}, {_choice(trial.params)}", flush=True)
+            tell(f"trial {trial.number}: {told}, {_choice(trial.params)}")
     if study.get_trials(states=[TrialState.COMPLETE]):
         best = study.best_trial
-        print(f"best: trial {best.number}, {best.value:.4f} nats/token, {_choice(best.params)}")
-        print(runs[best.number].folder)
+        tell(f"best: trial {best.number}, {best.value:.4f} nats/token, {_choice(best.params)}")
+        tell(str(runs[best.number].folder))
     return max(codes)
 
 

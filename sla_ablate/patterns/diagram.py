@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sla_ablate import escape
 from sla_ablate.patterns import Mask, SkipPattern, Table
+from sla_ablate.text import escape
 
 Panel = tuple[str, Table, Mask]
 """What is drawn (keys, values or both), where each head reads it, and a mask of the heads whose own some head reads."""

@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from itertools import islice
 from selectors import EVENT_READ, DefaultSelector
 
 from sla_ablate.processes import outcome
 from sla_ablate.processes.zygote import Zygote
+from sla_ablate.text.telling import tell, waiting
 
 
 def call_each(
-    module: str, preloaded: Sequence[str], arguments: Iterable[str], jobs: int
+    module: str,
+    preloaded: Sequence[str],
+    arguments: Iterable[str],
+    jobs: int,
+    began: Callable[[str], object] = lambda argument: None,
 ) -> Iterator[tuple[str, str | None, list[str]]]:
     """Call `main([argument])` for each of many arguments, `jobs` at a time, each in a process of its own.
 
@@ -26,6 +31,7 @@ def call_each(
         preloaded: further modules that it will need.
         arguments: one for each call.
         jobs: how many calls there are at a time.
+        began: called with the argument of each call that has begun.
 
     Yields:
         Each argument when its call has ended, with what went wrong, if anything, and the lines that it wrote to stderr.
@@ -34,7 +40,12 @@ def call_each(
         LostError: the process that they are forked from is gone.
     """
     ahead = iter(arguments)
-    with closing(Zygote(module, preloaded, os.environ)) as zygote, DefaultSelector() as running:
+    with (
+        closing(Zygote(module, preloaded, os.environ)) as zygote,
+        DefaultSelector() as running,
+        ExitStack() as preloading,
+    ):
+        preloading.enter_context(waiting("starting the process that imports what all runs need", tell))
 
         def start(count: int) -> None:
             for argument in islice(ahead, count):
@@ -48,7 +59,9 @@ def call_each(
                 for key, _ in running.select():
                     call, argument, log = key.data
                     exit_code = call.wait(0)
-                    if exit_code is None:  # it has begun
+                    if exit_code is None:
+                        preloading.close()
+                        began(argument)
                         continue
                     running.unregister(call)
                     start(1)

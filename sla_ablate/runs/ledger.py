@@ -19,7 +19,7 @@ from sla_ablate.errors import InputError
 from sla_ablate.files import claim, is_held
 from sla_ablate.runs.identity import SCHEMA, Identity, identify, run_folder
 from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_config, write_record
-from sla_ablate.text import duration
+from sla_ablate.text.words import duration
 
 STATES = ("done", "running", "waiting", "interrupted", "diverged", "failed", "unknown")
 _TAIL_BYTES = 4096
@@ -37,6 +37,8 @@ class Cell:
     tokens_per_step: int
     tokens_per_second: float | None
     error: str | None
+    loss: float | None = None
+    """The last training loss that is told, in nats per token."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -123,11 +125,11 @@ def cell(folder: Path) -> Cell:
     config, now = record["config"], state(folder, record)
     steps = config["optim"]["steps"]
     if now == "done":
-        step, speed = steps, record["cost"]["tokens_per_second"]
+        step, speed, loss = steps, record["cost"]["tokens_per_second"], None
     elif now == "waiting":
-        step, speed = 0, None
+        step, speed, loss = 0, None, None
     else:
-        step, speed = _progress(folder / "metrics.jsonl")
+        step, speed, loss = _progress(folder / "metrics.jsonl")
     return Cell(
         run_id=folder.name,
         state=now,
@@ -137,6 +139,7 @@ def cell(folder: Path) -> Cell:
         tokens_per_step=config["optim"]["batch_size"] * config["model"]["block_size"],
         tokens_per_second=speed,
         error=record["error"],
+        loss=loss,
     )
 
 
@@ -144,20 +147,21 @@ def unknown(config: RunConfig) -> Cell:
     """What can be told of a run whose corpus is yet to be tokenized: what it is, not how far it is."""
     per_step = config.optim.batch_size * config.model.block_size
     run_id = f"{config.pattern_slug()}-s{config.seed}-…"
-    return Cell(run_id, "unknown", 0, 0, config.optim.steps, per_step, None, None)
+    return Cell(run_id, "unknown", 0, 0, config.optim.steps, per_step, None, None, None)
 
 
-def _progress(metrics: Path) -> tuple[int, float | None]:
-    """The last step that is told, and the last speed."""
+def _progress(metrics: Path) -> tuple[int, float | None, float | None]:
+    """The last step that is told, the last speed and the last loss."""
     try:
         with metrics.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             complete = file.read().split(b"\n")[:-1]
     except FileNotFoundError:
-        return 0, None
+        return 0, None, None
     lines: list[dict[str, Any]] = [json.loads(line) for line in complete[-10:] if line.startswith(b"{")]
     step = max((line["step"] for line in lines), default=0)
-    return step, next((line["tokens_per_second"] for line in reversed(lines) if "tokens_per_second" in line), None)
+    last: dict[str, Any] = next((line for line in reversed(lines) if "loss" in line), {})
+    return step, last.get("tokens_per_second"), last.get("loss")
 
 
 def count(states: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
 from sla_ablate.files import check_inside, write_atomically
 from sla_ablate.runs.identity import SCHEMA, run_folders
-from sla_ablate.text import as_json
+from sla_ablate.text.words import as_json
 
 CHECKPOINT = "checkpoints"
 """Folder in a run's of its checkpoints and, once it is done, its model."""
@@ -85,6 +85,14 @@ def existing_summary(run: Path) -> Record:
     if record is None:
         raise InputError(f"{run} is not a run's folder: it holds no record.json")
     return record
+
+
+def record_stamp(run: Path) -> int | None:
+    """What is another number when the record of a run folder was replaced; None if it has no record."""
+    try:
+        return (run / _RECORD).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def read_record(run: Path) -> Record | None:

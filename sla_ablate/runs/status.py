@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from sla_ablate import escape
 from sla_ablate.errors import InputError
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import run_folders
 from sla_ablate.runs.ledger import Cell
-from sla_ablate.text import as_json as to_json
-from sla_ablate.text import duration
+from sla_ablate.text import escape
+from sla_ablate.text.words import as_json as to_json
+from sla_ablate.text.words import duration
 
 _WATCH_SECONDS = 2.0
 _CLEAR = "\x1b[H\x1b[2J"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.provenance import begin
 from sla_ablate.runs.record import BEST, CHECKPOINT, read_config, read_summary, write_record
 from sla_ablate.runs.trained import save_model
+from sla_ablate.text.telling import Silence, Voice
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_checkpoint
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.callbacks.progress import Progress
@@ -36,7 +37,7 @@ from sla_ablate.training.ranks import Rank, ranks
 from sla_ablate.training.strategies import Ranks, strategy, whole
 
 
-def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]) -> None:
+def attempt(folder: Path, interruption: Interruption, say: Voice) -> None:
     """Train and evaluate the run of a folder, from its last checkpoint if it has one.
 
     However often and wherever earlier attempts were ended, the result is that of a single one: bit for bit on one kind
@@ -52,10 +53,12 @@ def attempt(folder: Path, interruption: Interruption, say: Callable[[str], None]
     with ranks(config.trainer.devices, interruption, say) as rank:
         try:
             if rank.number == 0:
-                with opened(config, folder, say) as logger:
+                with ExitStack() as closing:
+                    with say.waiting(f"opening the logger {config.logger.name}"):
+                        logger = closing.enter_context(opened(config, folder, say))
                     _attempt(folder, config, rank, logger, interruption, say)
             else:
-                _attempt(folder, config, rank, None, interruption, _say_nothing)
+                _attempt(folder, config, rank, None, interruption, Silence(folder.name))
         except DivergedError as error:
             rank.disconnect()
             if rank.number == 0:
@@ -70,16 +73,13 @@ def _end_as_diverged(folder: Path, config: RunConfig, error: DivergedError) -> N
     keep_last(folder / CHECKPOINT, config.trainer.keep_checkpoints)
 
 
-def _say_nothing(line: str) -> None: ...
-
-
 def _attempt(
     folder: Path,
     config: RunConfig,
     rank: Rank,
     logger: RunLogger | None,
     interruption: Interruption,
-    say: Callable[[str], None],
+    say: Voice,
 ) -> None:
     started = time.perf_counter()
     record = read_summary(folder)
@@ -90,13 +90,15 @@ def _attempt(
     L.seed_everything(_dropout_seed(config.seed, rank.number), verbose=False)
 
     (shards,) = data_of_all([folder], may_prepare=True)
-    model = build_model(config, shards.tokenizer.vocab_size)
+    with say.waiting("building the model"):
+        model = build_model(config, shards.tokenizer.vocab_size)
     if record["pattern"]["key_source"] != model.pattern.key_source.tolist() or (
         record["pattern"]["value_source"] != model.pattern.value_source.tolist()
     ):
         raise InputError(f"{config.pattern.name} gives other tables than when the run was entered; enter it again")
     device = device_type(t)
-    rank.connect(device)
+    with say.waiting("waiting for the other ranks"):
+        rank.connect(device)
     trained_in = LIGHTNING_PRECISIONS[t.precision]
 
     checkpoints = folder / CHECKPOINT
@@ -116,16 +118,16 @@ def _attempt(
         if checkpoint is None:
             (folder / "metrics.jsonl").unlink(missing_ok=True)
     devices = f"{t.devices} × {device} ({t.strategy})" if t.devices > 1 else device
-    say(f"{devices}, {trained_in}, {t.threads} thread(s)")
+    say.note(f"{devices}, {trained_in}, {t.threads} thread(s)")
     if checkpoint is not None:
-        say(f"goes on from step {step}")
+        say.note(f"goes on from step {step}")
 
     usage = Usage()
     tokens_per_step = config.optim.batch_size * config.model.block_size
     save_best = (lambda model: save_model(model, shards, checkpoints / BEST)) if t.keep_best else None
     scored = config.evaluation.tokens
     sums = ClassSums(shards, TokenCounts.of(shards, scored), config.model.block_size)
-    validation = Validation(metrics, say, shards, t.validate_every, scored, save_best)
+    validation = Validation(metrics, say.note, shards, t.validate_every, scored, save_best)
     trainer = L.Trainer(
         accelerator=device,  # not `auto`, for which Lightning may find a kind that is not supported, such as Apple's
         devices=t.devices,
@@ -138,7 +140,7 @@ def _attempt(
             RandomState(),
             usage,
             metrics,
-            Progress(metrics, usage, say, t.log_every, tokens_per_step),
+            Progress(metrics, usage, say.note, t.log_every, tokens_per_step),
             validation,
             Checkpoints(checkpoints, t.checkpoint_minutes, max(1, t.keep_checkpoints), interruption, say),
         ],
@@ -152,6 +154,7 @@ def _attempt(
     model.checkpoint_activations = t.checkpoint_activations
     if t.compile:
         compile_blocks(model, say)
+        say.note("layers are compiled in the first step")
     with interruption.training():
         language_model = LanguageModel(model, config.optim)
         trainer.fit(language_model, training_loader(config, shards, step, rank.number), ckpt_path=checkpoint)
@@ -162,7 +165,7 @@ def _attempt(
     rank.disconnect()
     if rank.number > 0:
         return
-    say("validating")
+    say.note("validating")
     loss, result = validation.validate(model.to(device), config.optim.steps, sums)
     check_loss("validation", loss, config.optim.steps)
     check_weights(model, config.optim.steps)

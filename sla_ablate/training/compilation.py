@@ -12,6 +12,7 @@ import torch._dynamo
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from sla_ablate.model.transformer import Transformer
+from sla_ablate.text.telling import waiting
 
 _SETTLED_SECONDS = 5.0
 """A library that nobody has written to for so long is not being written."""
@@ -27,7 +28,7 @@ def compile_blocks(model: Transformer, say: Callable[[str], None]) -> None:
         model: the model.
         say: shows a line to people.
     """
-    if broken := _truncated_libraries(Path(cache_dir())):
+    if broken := _truncated_libraries(Path(cache_dir()), say):
         for path in broken:
             path.unlink(missing_ok=True)
         say(f"{len(broken)} compiled file(s) in {cache_dir()} were cut off by a kill; removed and compiled afresh")
@@ -38,10 +39,11 @@ def compile_blocks(model: Transformer, say: Callable[[str], None]) -> None:
     model.is_compiled = True
 
 
-def _truncated_libraries(folder: Path) -> list[Path]:
+def _truncated_libraries(folder: Path, say: Callable[[str], None]) -> list[Path]:
     broken = [path for path in folder.rglob("*.so") if _is_truncated(path)]
-    while any(_seconds_since_written(path) < _SETTLED_SECONDS for path in broken):
-        time.sleep(0.2)  # another process may be writing it
+    with waiting("waiting for compiled files that another process may be writing", say):
+        while any(_seconds_since_written(path) < _SETTLED_SECONDS for path in broken):
+            time.sleep(0.2)
     return [path for path in broken if _is_truncated(path)]
 
 

@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from sla_ablate import escape
 from sla_ablate.errors import InputError
 from sla_ablate.processes.signals import Interruption
+from sla_ablate.text.telling import Voice
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -27,12 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     interruption = Interruption()
     interruption.listen()
     folder = Path(arguments[0])
-
-    def say(line: str) -> None:
-        """One line of progress, on the terminal and in the run's log."""
-        for stream in (sys.stdout, sys.stderr):
-            print(escape.line(f"{folder.name}  {line}"), file=stream, flush=True)
-
+    say = Voice(folder.name, log=sys.stderr)
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     from sla_ablate.training.attempt import attempt  # takes seconds, in which a signal counts already

@@ -17,6 +17,7 @@ from sla_ablate.processes.signals import Interruption
 from sla_ablate.runs.identity import identify
 from sla_ablate.runs.ledger import enter
 from sla_ablate.runs.record import read_record
+from sla_ablate.text.telling import Silence
 from sla_ablate.training.attempt import attempt
 
 IDENTIFYING = {
@@ -160,7 +161,7 @@ def trained(config, output):
     digest = prepare(config.data, log=str).digest
     enter(config, digest)
     folder = output / config.sweep / identify(config, digest).run_id
-    attempt(folder, Interruption(), str)
+    attempt(folder, Interruption(), Silence(""))
     assert yaml.safe_load((folder / "config.yaml").read_text()) == asdict(config)
     return read_record(folder)["results"]
 

@@ -16,7 +16,7 @@ from sla_ablate.model.config import GPTConfig
 from sla_ablate.model.formats.weights import Model, with_weights
 from sla_ablate.model.transformer import Transformer
 from sla_ablate.patterns import SkipPattern
-from sla_ablate.text import as_json
+from sla_ablate.text.words import as_json
 
 
 def save(model: Transformer, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from sla_ablate.errors import InputError
 from sla_ablate.files import replacing
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
+from sla_ablate.text.telling import Voice
 from sla_ablate.training.ranks import agree
 
 
@@ -31,9 +31,7 @@ class Checkpoints(L.Callback):
         say: shows a line to people.
     """
 
-    def __init__(
-        self, folder: Path, minutes: float, keep: int, interruption: Interruption, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, minutes: float, keep: int, interruption: Interruption, say: Voice) -> None:
         self.folder = folder
         self.minutes = minutes
         self.keep = keep
@@ -59,7 +57,8 @@ class Checkpoints(L.Callback):
         due = self.minutes > 0 and time.monotonic() - self._saved >= 60 * self.minutes
         stop, due = agree(self.interruption.requested, due)
         if stop or due or step == trainer.max_steps:
-            trainer.save_checkpoint(self.folder / f"step-{step:08d}.ckpt")
+            with self.say.waiting("saving a checkpoint"):
+                trainer.save_checkpoint(self.folder / f"step-{step:08d}.ckpt")
             if trainer.is_global_zero:
                 keep_last(self.folder, self.keep)
             self._saved = time.monotonic()

@@ -11,7 +11,7 @@ import lightning as L
 
 from sla_ablate.errors import InputError
 from sla_ablate.files import naming
-from sla_ablate.text import as_json
+from sla_ablate.text.words import as_json
 from sla_ablate.training.loggers import RunLogger
 
 

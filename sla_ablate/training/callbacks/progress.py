@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import lightning as L
 import torch
 
-from sla_ablate.text import duration
+from sla_ablate.text.telling import waiting
+from sla_ablate.text.words import training
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.callbacks.usage import Usage
 from sla_ablate.training.divergence import check_loss
@@ -61,6 +63,8 @@ class Progress(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say nothing for the first seconds; bring losses from a checkpoint to the device of those to come."""
         self._spoke = self.usage.seconds
+        self._first = ExitStack()
+        self._first.enter_context(waiting("working on the first step", self.say))
         self._losses = [loss.to(pl_module.device) for loss in self._losses]
 
     def on_before_optimizer_step(
@@ -73,12 +77,16 @@ class Progress(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the loss; every `log_every` steps write a line, every so many seconds say one."""
+        self._first.close()
         # Kept as tensors: reading one would make a GPU wait.
         self._losses.append(outputs["nats"])
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         step = trainer.global_step
         if step % self.log_every and step != trainer.max_steps:
+            if self.usage.seconds - self._spoke >= _SECONDS:
+                self._spoke = self.usage.seconds
+                self.say(f"step {step}/{trainer.max_steps}")
             return
         loss = mean(torch.stack(self._losses)).mean().item()  # over ranks first, as a checkpoint keeps them
         steps = len(self._losses) // trainer.accumulate_grad_batches
@@ -98,7 +106,4 @@ class Progress(L.Callback):
         if now - self._spoke >= _SECONDS or step == trainer.max_steps:
             self._spoke = now
             left = now / step * (trainer.max_steps - step)
-            self.say(
-                f"step {step}/{trainer.max_steps}  loss {loss:.3f}  {tokens_per_second:,.0f} tokens/s  "
-                f"{duration(left)} left"
-            )
+            self.say(training(step, trainer.max_steps, loss, tokens_per_second, left))

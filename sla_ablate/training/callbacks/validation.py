@@ -12,6 +12,7 @@ import torch
 from sla_ablate.data.classes import ClassSums
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.model.gpt import GPT
+from sla_ablate.text.telling import waiting
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.divergence import check_loss
 from sla_ablate.training.evaluation import document_nll
@@ -69,7 +70,8 @@ class Validation(L.Callback):
             return
         assert isinstance(pl_module, LanguageModel)
         model = whole(pl_module.model)
-        loss, *_ = gather(self.validate(model, step)[0] if trainer.is_global_zero else 0.0)
+        with waiting("validating", self.say):
+            loss, *_ = gather(self.validate(model, step)[0] if trainer.is_global_zero else 0.0)
         check_loss("validation", loss, step)
         self.say(f"step {step}/{trainer.max_steps}  validation loss {loss:.4f}")
 

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from sla_ablate.text import as_json
+from sla_ablate.text.words import as_json
 
 
 def refuse(name):

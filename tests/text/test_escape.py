@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.cbook import is_math_text
 
-from sla_ablate import escape
+from sla_ablate.text import escape
 
 NASTY = [
     "a|b", "<script>alert(1)</script>", "![x](http://tracker/)", "[x](javascript:alert)", "`code`", "&lt;b&gt;",

@@ -16,6 +16,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
 
 
+def training(step: int, steps: int, loss: float, tokens_per_second: float, seconds_left: float | None) -> str:
+    """How far training is; the loss is in nats per token."""
+    return f"step {step}/{steps}  loss {loss:.3f}  {tokens_per_second:,.0f} tokens/s  {duration(seconds_left)} left"
+
+
 def size(number: float) -> str:
     """Bytes in MB or GB, of 10^6 and 10^9."""
     return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
