@@ -22,6 +22,7 @@ from sla_ablate.processes.signals import Interruption
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.ledger import enter
 from sla_ablate.runs.record import read_record
+from sla_ablate.text.telling import Silence
 from sla_ablate.training.attempt import attempt
 
 LOSSES = Path(__file__).with_name("losses.json")
@@ -47,7 +48,7 @@ def validation_loss(pattern: str, folder: Path, dtype: torch.dtype = torch.float
     run = run_folder(config, identify(config, digest))
     torch.set_default_dtype(dtype)
     try:
-        attempt(run, Interruption(), str)
+        attempt(run, Interruption(), Silence("run"))
     finally:
         torch.set_default_dtype(torch.float32)
     validation = read_record(run)["results"]["validation"]
