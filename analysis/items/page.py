@@ -149,7 +149,7 @@ def _runs(table: ItemTable) -> str:
         "Precision": table.precision,
         "Versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
         "Commits": ", ".join(sorted({_commit(line["environment"]) for line in table.lines})),
-        "Computing": f"{sum(line['cost']['seconds'] for line in table.lines) / 3600:.1f} hours of training",
+        "Computing": f"{sum(line['cost']['seconds'] for line in table.done) / 3600:.1f} hours of training",
     }
     return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items()) + "</dl>"
 

@@ -33,6 +33,11 @@ class ItemTable:
     baselines: Sequence[Line] = ()
     """Runs of the baseline, of this item or another, from which it is told what a difference is worth."""
 
+    @property
+    def done(self) -> list[Line]:
+        """The lines of the runs that did not diverge."""
+        return [line for line in self.lines if line["state"] == "done"]
+
     @cached_property
     def records(self) -> list[dict[str, Any]]:
         """The lines in the form of records, as `distinct` has them."""
@@ -53,7 +58,9 @@ class ItemTable:
         published = pd.DataFrame([_beside(self.item.published, record) for record in found])
         rows = pd.concat([keys, table, published], axis=1)
         curves = Curves(self.baselines)
-        groups = [[r for r in self.records if _row_of(r) == _row_of(record)] for record in found]
+        groups = [
+            [r for r in self.records if r["state"] == "done" and _row_of(r) == _row_of(record)] for record in found
+        ]
         worth = pd.DataFrame([curves.worth(group, delta) for group, delta in zip(groups, rows["delta"], strict=True)])
         rows = pd.concat([rows, worth], axis=1)
         rows["is_skip"] = rows["pattern"] != BASELINE

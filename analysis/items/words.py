@@ -23,10 +23,10 @@ READINGS = {
 
 def caption(table: ItemTable) -> str:
     """Everything that one has to know to read the table, in sentences."""
-    line, rows = table.lines[0], table.rows
+    line, rows = table.done[0], table.rows
     config, validation = line["config"], line["validation"]
     steps, batch = _told(r["config"]["optim"]["steps"] for r in table.records), config["optim"]["batch_size"]
-    tokens = _told(f"{r['cost']['tokens'] / 1e6:,.2f}" for r in table.records)
+    tokens = _told(f"{line['cost']['tokens'] / 1e6:,.2f}" for line in table.done)
     shape = " × ".join(
         _told(r["config"]["model"][key] for r in table.records) for key in ("n_layer", "n_head", "n_embd")
     )
@@ -41,6 +41,8 @@ def caption(table: ItemTable) -> str:
         " batches and kind of processor, with its 95 % t-interval; p: paired t test, Holm-adjusted over the"
         " patterns of a setting; ↓ lower is better.",
     ]
+    if lost := _diverged(table):
+        sentences.append(lost)
     if table.item.reading:
         sentences.append(f"n_l is read as {table.item.reading}, {READINGS[table.item.reading]}.")
     if resolvable := _resolvable(table):
@@ -84,6 +86,13 @@ def published(values: Iterable[Published]) -> list[str]:
         numbers += [] if value.delta is None else [f"Δ {value.delta:+g} ({value.unit})"]
         lines.append(f"{value.what}: {', '.join(numbers)}. {value.source}; trust: {value.trust}.")
     return lines
+
+
+def _diverged(table: ItemTable) -> str:
+    """How many runs of which patterns diverged."""
+    rows = table.rows[table.rows["diverged"] > 0]
+    told = [f"{row['diverged']} of {row['diverged'] + row['runs']} of {row['pattern']}" for _, row in rows.iterrows()]
+    return f"Diverged, and left out with their pairs: {'; '.join(told)}." if told else ""
 
 
 def _resolvable(table: ItemTable) -> str:

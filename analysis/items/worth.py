@@ -23,7 +23,7 @@ class Curves:
     def __init__(self, baselines: Iterable[Line]) -> None:
         self._lines: dict[str, dict[str, Line]] = {}
         for line in baselines:
-            if is_baseline(line):
+            if line["state"] == "done" and is_baseline(line):
                 self._lines.setdefault(_recipe(line), {})[line["run_id"]] = line
         self._fitted: dict[str, Baselines] = {}
 
@@ -40,6 +40,8 @@ class Curves:
             trained with as many FLOPs in all as the pattern, which may need fewer for a token.
         """
         nothing = dict.fromkeys(("worth", "worth_low", "worth_high", "delta_at_equal_flops"), math.nan)
+        if not runs:
+            return nothing
         recipe = _recipe(runs[0])
         lines = self._lines.get(recipe, {})
         if is_baseline(runs[0]) or not lines:

@@ -15,7 +15,6 @@ from sla_ablate.errors import InputError
 if TYPE_CHECKING:
     from sla_ablate.items.store import Results
     from sla_ablate.items.work import Work
-    from sla_ablate.launch.plan import Run
 
 USAGE = "ITEM [--scale S] [--seeds N] [--results DIR] [--dry-run] [--verify [N]] [--yes] [OVERRIDES…] | --list"
 TAKES_OVERRIDES = True
@@ -73,6 +72,7 @@ def _reproduce(options: argparse.Namespace, results: Results, command: str) -> i
         from sla_ablate.items.work import batches, work_of
         from sla_ablate.launch.disk import check_disk, parallel
         from sla_ablate.launch.launch import carry_out_all
+        from sla_ablate.runs.record import FINAL
         from sla_ablate.training.calibration import tokens_per_second
 
     item = store.item_named(options.item)
@@ -83,8 +83,9 @@ def _reproduce(options: argparse.Namespace, results: Results, command: str) -> i
 
         return verify(work, options.verify)
     print(f"{item.name} at {work.scale}: {item.question}")
-    _collect(work)
-    todo = work.to_do(work.lines())
+    if not options.dry_run:
+        _collect(work)
+    todo = [run for run in work.to_do(work.lines()) if _state(run.folder) not in FINAL]
     begun = len(work.runs) - len(todo)
     tell(f"{len(work.runs)} run(s), {begun} of them done; results: {work.folder}")
     code = 0
@@ -100,7 +101,6 @@ def _reproduce(options: argparse.Namespace, results: Results, command: str) -> i
         for batch in batches(todo, at_a_time):
             code = max(code, carry_out_all(batch, work.hydra, command, begun, len(work.runs) - begun - len(batch)))
             begun += len(batch)
-            _measure(batch)
             _collect(work)
             if code == 130:
                 return code
@@ -128,27 +128,19 @@ def _agreed() -> bool:
     return input("Start? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _measure(runs: Sequence[Run]) -> None:
-    """Measure the heads of those runs that are done."""
-    from analysis.analyze import measure_runs
-    from analysis.items.heads import EFFORT
-    from sla_ablate.config.machine import parallel_runs
-
-    done = [run.folder for run in runs if _is_done(run.folder)]
-    measure_runs(done, EFFORT, parallel_runs(1, 1, "cpu"))
-
-
 def _collect(work: Work) -> None:
-    """Write the lines of the runs that are done and have none."""
-    from analysis.items.heads import heads_of
-    from sla_ablate.config.machine import processor_kind
+    """Measure the heads of the runs that are done and have no line, and write the lines of all that have ended."""
+    from analysis.analyze import measure_runs
+    from analysis.items.heads import EFFORT, heads_of
+    from sla_ablate.config.machine import parallel_runs, processor_kind
     from sla_ablate.items.lines import FILE, append_lines, line_of, processor_of, training_curve
-    from sla_ablate.runs.record import read_record
+    from sla_ablate.runs.record import FINAL, read_record
 
     have = {line["run_id"] for line in work.lines() if processor_of(line) == processor_kind()}
-    found = [run for run in work.runs if run.folder.name not in have and _is_done(run.folder)]
+    states = {run: _state(run.folder) for run in work.runs if run.folder.name not in have}
+    measure_runs([run.folder for run, state in states.items() if state == "done"], EFFORT, parallel_runs(1, 1, "cpu"))
     lines = []
-    for run in found:
+    for run in (run for run, state in states.items() if state in FINAL):
         record = read_record(run.folder)
         assert record is not None
         curve = training_curve(run.folder / "metrics.jsonl")
@@ -156,8 +148,8 @@ def _collect(work: Work) -> None:
     append_lines(work.folder / FILE, lines)
 
 
-def _is_done(folder: Path) -> bool:
+def _state(folder: Path) -> str:
     from sla_ablate.runs.record import read_summary
 
     record = read_summary(folder)
-    return record is not None and record["state"] == "done"
+    return "waiting" if record is None else str(record["state"])

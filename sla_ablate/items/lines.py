@@ -1,4 +1,4 @@
-"""Results that travel: what a done run leaves, a line each in an append-only file, with a digest over the line.
+"""Results that travel: a line for each run that is done or diverged, in an append-only file, with a digest over it.
 
 A line is all that tables and figures need of a run, some kilobytes; it counts as the run on every machine.
 """
@@ -33,34 +33,39 @@ def line_of(
     heads: Mapping[str, Any] | None,
     curve: Sequence[tuple[int, float | None]] = (),
 ) -> Line:
-    """What travels of a done run.
+    """What travels of a run that is done or diverged.
 
     Args:
-        record: its record, with results.
+        record: its record, with results; a diverged run has none.
         data_digest: of its tokens (`TokenShards.digest`).
         heads: what was measured of its heads, by name; None: nothing.
         curve: steps with the training loss there, in nats per token.
     """
-    validation = record["results"]["validation"]
+    results = record.get("results")
     config = {name: value for name, value in record["config"].items() if name in _CONFIG}
     config["data"] = {name: value for name, value in config["data"].items() if name not in _OF_A_MACHINE}
     line = {
-        **{name: record[name] for name in ("schema", "run_id", "pairing", "setting", "seed", "pattern")},
+        **{name: record[name] for name in ("schema", "run_id", "pairing", "setting", "seed", "pattern", "state")},
+        "diverged_at_step": record.get("diverged_at_step"),
         "data": data_digest,
         "config": config,
         "environment": record["environment"],
-        "cost": record["cost"],
-        "validation": {
-            **{name: validation[name] for name in ("context_length", "stride", "start_token")},
-            "documents": len(validation["documents"]),
-            "nll": math.fsum(validation["nll"]),
-            **{name: sum(validation[name]) for name in ("tokens", "bytes", "words")},
-        },
-        "classes": record["results"].get("classes"),
+        "cost": record.get("cost"),
+        "validation": results and _totals(results["validation"]),
+        "classes": results and results["classes"],
         "heads": heads,
         "curve": [list(point) for point in curve],
     }
     return {**line, "digest": digest(line)}
+
+
+def _totals(validation: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: validation[name] for name in ("context_length", "stride", "start_token")},
+        "documents": len(validation["documents"]),
+        "nll": math.fsum(validation["nll"]),
+        **{name: sum(validation[name]) for name in ("tokens", "bytes", "words")},
+    }
 
 
 def training_curve(metrics: Path) -> list[tuple[int, float | None]]:
@@ -77,18 +82,16 @@ def digest(line: Mapping[str, Any]) -> str:
 
 
 def record_of(line: Line) -> dict[str, Any]:
-    """A line in the form of a done run's record, for the tables: its documents as one.
+    """A line in the form of its run's record, for the tables: its documents as one.
 
     Runs are a pair only on one kind of processor, whose rounding is a part of the result.
     """
+    paired = {**line, "pairing": f"{line['pairing']} {processor_of(line)}"}
+    if line["state"] == "diverged":
+        return paired
     validation = line["validation"]
     totals = {name: [validation[name]] for name in ("nll", "tokens", "bytes", "words")}
-    return {
-        **line,
-        "state": "done",
-        "pairing": f"{line['pairing']} {processor_of(line)}",
-        "results": {"validation": {**validation, **totals}, "classes": line["classes"]},
-    }
+    return {**paired, "results": {"validation": {**validation, **totals}, "classes": line["classes"]}}
 
 
 def processor_of(line: Line) -> str:

@@ -116,3 +116,12 @@ def test_what_is_no_number_is_not_written():
     broken = {**line(), "heads": {"entropy": float("nan")}}
     with pytest.raises(ValueError):
         digest(broken)
+
+
+def test_a_diverged_run_has_a_line_without_numbers(tmp_path):
+    lost = {name: value for name, value in RECORD.items() if name not in ("results", "cost")}
+    lost |= {"state": "diverged", "diverged_at_step": 7}
+    append_lines(tmp_path / "runs.jsonl", [line_of(lost, "d", None)])
+    (found,) = read_lines(tmp_path / "runs.jsonl")
+    assert (found["state"], found["diverged_at_step"], found["validation"]) == ("diverged", 7, None)
+    assert "results" not in record_of(found)
