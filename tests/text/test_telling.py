@@ -7,9 +7,9 @@ import threading
 import pytest
 from filelock import FileLock
 
-from sla_ablate.text import telling
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
+from sla_ablate.text import telling
 from sla_ablate.text.telling import Voice, waiting
 
 
