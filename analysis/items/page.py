@@ -190,10 +190,9 @@ def _patterns(table: ItemTable) -> str:
     card = max(340, round(0.85 * width))
     for label, anchor in _anchors(table).items():
         pattern = SkipPattern.from_tables(tables[label]["key_source"], tables[label]["value_source"])
-        about, panels = _spoken_pattern(pattern), len(diagram.panels(pattern))
-        picture = html.picture(
-            diagram.svg(pattern, label).encode(), f"Diagram of {label}. {about}", max(400, panels * width)
-        )
+        about, panels = f"{label}. {_spoken_pattern(pattern)}", len(diagram.panels(pattern))
+        drawn = diagram.svg(pattern, label.partition(", also ")[0])  # all of its names would take more room than it
+        picture = html.picture(drawn.encode(), f"Diagram of {about}", max(400, panels * width))
         kind = " class=double" if panels * width > 1.5 * card else ""
         cells.append(html.figure(html.scrolling(picture, f"Diagram of {label}"), about, f" id={anchor}{kind}"))
     return f'<div class="patterns" style="--card:{card}px">{"".join(cells)}</div>'

@@ -84,7 +84,7 @@ def headline(table: ItemTable) -> str:
     counts = Counter(verdict(row) for _, row in rows.iterrows())
     told = ", ".join(f"{counts[name] or 'none'} {name}" for name in ("lower", "higher", "not resolved"))
     return (
-        f"of {len(rows)} compared with the baseline {told} (Holm); lowest: {best['pattern']}{_setting(table, best)}, "
+        f"of {len(rows)} compared with the baseline: {told} (Holm); lowest: {best['pattern']}{_setting(table, best)}, "
         f"Δ {best['delta']:+.4f} [{best['delta_low']:+.4f}, {best['delta_high']:+.4f}] nats/token over "
         f"{best['pairs']} pairs"
     )
