@@ -7,7 +7,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint types tests package smoke clean
+.PHONY: help demo test lint types tests package smoke tools clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -35,6 +35,10 @@ smoke: $(INSTALLED) ## a miniature of the demo, end to end
 	rm -rf runs/smoke
 	$(BIN)/sla-ablate train experiment=demo sweep=smoke scale=smoke hydra/launcher=local
 	$(BIN)/sla-ablate report runs/smoke
+
+tools: ## chromium and pdflatex by apt-get, for the tests that open pages and compile tables (two minutes, half a GB)
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends chromium texlive-latex-base texlive-latex-recommended
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -4,9 +4,37 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.comparison import paired_deltas
+from analysis.comparison import BASELINE, paired_deltas
 from analysis.items.table import ItemTable
 from analysis.statistics import paired_interval
+
+PARTITIONS = {
+    "frequency": "by frequency, tenths from the rarest",
+    "word": "by place, in the word",
+    "recall": "by bigram, in the context",
+    "position": "by position, from this token on",
+}
+"""The partitions in words."""
+CLASSES = {
+    "begins": "begins it",
+    "goes_on": "goes on",
+    "rare_hit": "seen, rare",
+    "other_hit": "seen, other",
+    "no_hit": "not seen",
+}
+"""The classes in words, but for numbers."""
+
+
+def class_words(row: pd.Series) -> str:
+    """The class of a row of `class_table` in words."""
+    partition, name = row["partition"], row["class"]
+    return f"{PARTITIONS.get(partition, partition)}: {CLASSES.get(name, name)}"
+
+
+def extremes(table: ItemTable) -> pd.DataFrame:
+    """The rows of lowest and of highest loss against the baseline, which are one where there is but one."""
+    compared = table.rows[(table.rows["pattern"] != BASELINE) & (table.rows["pairs"] > 0)].sort_values("delta")
+    return compared.iloc[[0, -1]].drop_duplicates(["setting", "pattern"])
 
 
 def class_deltas(table: ItemTable) -> pd.DataFrame:

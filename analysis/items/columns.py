@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from analysis.comparison import BASELINE
 from analysis.items.table import ItemTable
@@ -19,9 +21,9 @@ _TITLES = {
     "pattern.placement": "Which heads",
     "pattern.share": "Through",
     "pattern.source": "Source layer",
-    "optim.lr": "Peak rate",
-    "optim.steps": "Steps",
-    "model.block_size": "Context",
+    "optim.lr": "Peak learning rate",
+    "optim.steps": "Training steps",
+    "model.block_size": "Context length",
     "model.n_embd": "Width",
     "model.n_layer": "Layers",
 }
@@ -35,11 +37,24 @@ class Column:
     cells: Sequence[str]
     is_number: bool = True
     best: Sequence[bool] = ()
+    is_delta: bool = False
+    """Whether it holds the differences to the baseline."""
 
 
 def key_title(key: str) -> str:
     """A key of the configuration in words."""
     return _TITLES.get(key, key.partition(".")[2].replace("_", " ").capitalize())
+
+
+def minus(text: str) -> str:
+    """Text with the sign of minus before numbers, where a hyphen was."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
+
+
+def delta_text(row: pd.Series, digits: int = 4) -> str:
+    """A difference with its interval, if there is one."""
+    mean, low, high = (f"{row[name]:+.{digits}f}" for name in ("delta", "delta_low", "delta_high"))
+    return f"{mean} [{low}, {high}]" if row["pairs"] > 1 else mean
 
 
 def columns(table: ItemTable) -> list[Column]:
@@ -48,31 +63,37 @@ def columns(table: ItemTable) -> list[Column]:
     loss = rows["nats_per_token_mean"]
     found = [
         Column("Pattern", list(rows["pattern"]), is_number=False),
-        *(Column(key_title(key), [_plain(value) for value in rows[key]]) for key in table.item.rows),
+        *(_of_key(key, rows[key]) for key in table.item.rows),
         Column("n", [str(n) for n in rows["runs"]]),
         Column(
             "Nats/token ↓",
             [_mean_std(*pair) for pair in zip(loss, rows["nats_per_token_std"], strict=True)],
             best=list(loss == loss.min()),
         ),
-        Column("Δ [95 % interval] ↓", [_delta(row) for _, row in rows.iterrows()]),
+        Column("Δ [95 % interval] ↓", [_delta(row) for _, row in rows.iterrows()], is_delta=True),
         Column("p (Holm)", [_p(p) for p in rows["p_holm"]]),
         Column("Worth (× compute) ↑", [_factor(row) for _, row in rows.iterrows()]),
+        Column("Δ at equal FLOPs ↓", [_number(value, "+.4f") for value in rows["delta_at_equal_flops"]]),
         Column("Published loss", [_number(value, ".3f") for value in rows["published_loss"]]),
         Column("Published Δ", [_number(value, "+.4f") for value in rows["published_delta"]]),
-        Column("Parameters read ↓", [f"{n:,}" for n in rows["parameters_read"]]),
-        Column("MFLOP/token ↓", [f"{n / 1e6:,.2f}" for n in rows["training_flops_per_token"]]),
-        Column("Cache B/token ↓", [f"{n:,}" for n in rows["kv_cache_bytes_per_token"]]),
+        Column("Parameters read ↓", [_number(n, ",") for n in rows["parameters_read"]]),
+        Column("MFLOP/token ↓", [_number(n / 1e6, ",.2f") for n in rows["training_flops_per_token"]]),
+        Column("Cache B/token ↓", [_number(n, ",") for n in rows["kv_cache_bytes_per_token"]]),
     ]
     return [column for column in found if any(column.cells)]
 
 
-def _plain(value: Any) -> str:
+def _of_key(key: str, values: pd.Series) -> Column:
+    return Column(key_title(key), [plain(value) for value in values], is_number=is_numeric_dtype(values))
+
+
+def plain(value: Any) -> str:
+    """A key's value in a cell or at an axis; empty where a pattern has no use for it."""
     return "" if value is None or pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float | None, spec: str) -> str:
-    return "" if value is None or math.isnan(value) else format(value, spec)
+    return "" if value is None or pd.isna(value) else format(value, spec)
 
 
 def _mean_std(mean: float, std: float) -> str:
@@ -80,11 +101,7 @@ def _mean_std(mean: float, std: float) -> str:
 
 
 def _delta(row: pd.Series) -> str:
-    if row["pattern"] == BASELINE or not row["pairs"]:
-        return ""
-    if row["pairs"] == 1:
-        return f"{row['delta']:+.4f}"
-    return f"{row['delta']:+.4f} [{row['delta_low']:+.4f}, {row['delta_high']:+.4f}]"
+    return "" if row["pattern"] == BASELINE or not row["pairs"] else delta_text(row)
 
 
 def _p(p: float) -> str:
@@ -94,4 +111,5 @@ def _p(p: float) -> str:
 def _factor(row: pd.Series) -> str:
     if math.isnan(row["worth"]):
         return ""
-    return f"{row['worth']:.2f} [{row['worth_low']:.2f}, {row['worth_high']:.2f}]"
+    low, high = (f"{row[name]:.2f}".replace("inf", "∞") for name in ("worth_low", "worth_high"))
+    return f"{row['worth']:.2f} [{low}, {high}]"

@@ -41,6 +41,7 @@ def heads_of(run: Path) -> dict[str, Any] | None:
 
 def _rounded(values: np.ndarray[Any, Any]) -> Sequence[Any]:
     """Plain lists, with null for what is not defined; a sixth digit of a measure of heads is noise."""
-    plain = np.where(np.isnan(values), None, np.round(values.astype(float), _DIGITS))
+    plain = np.round(values.astype(float), _DIGITS).astype(object)
+    plain[np.isnan(values.astype(float))] = None
     rows: list[Any] = plain.tolist()
     return rows

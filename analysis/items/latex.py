@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from analysis.items.columns import Column, columns
+from analysis.items.columns import Column, columns, minus
 from analysis.items.table import ItemTable
 from analysis.items.words import caption
 from sla_ablate.text import escape
 
 _PREAMBLE = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
-\usepackage{amsmath,booktabs,graphicx}
+\usepackage{amsmath,booktabs,graphicx,textcomp}
 \begin{document}
 """
 
@@ -24,12 +23,13 @@ def render(tables: Sequence[ItemTable]) -> str:
 
 def _table(table: ItemTable) -> str:
     found = columns(table)
-    body = [" & ".join(_cell(column, n) for column in found) + r" \\" for n in range(len(table.rows))]
+    # The empty group: \\ takes a bracket or a star that begins the next row for its own.
+    body = ["{}" + " & ".join(_cell(column, n) for column in found) + r" \\" for n in range(len(table.rows))]
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering\small",
-            rf"\caption{{{escape.latex(caption(table))}}}",
+            rf"\caption{{{escape.latex(minus(caption(table)))}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{''.join('r' if column.is_number else 'l' for column in found)}}}",
             r"\toprule",
@@ -44,5 +44,5 @@ def _table(table: ItemTable) -> str:
 
 
 def _cell(column: Column, n: int) -> str:
-    text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", escape.latex(column.cells[n]))
+    text = escape.latex(minus(column.cells[n]))
     return rf"\textbf{{{text}}}" if column.best and column.best[n] else text

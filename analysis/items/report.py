@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.comparison import as_csv
-from analysis.figures.item import item_figure
+from analysis.figures.items import item_figure
 from analysis.figures.style import render as render_figure
 from analysis.items import latex, markdown
 from analysis.items.classes import class_table

@@ -52,16 +52,17 @@ class ItemTable:
         Rows are in the order of the keys, the baseline first where none of them tells it from the others.
         """
         table = comparison_table(self.records)
-        firsts = {(record["setting"], record["pattern"]["label"]): record for record in reversed(self.records)}
-        found = [_first(firsts, row) for _, row in table.iterrows()]
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for record in self.records:
+            groups.setdefault((record["setting"], record["pattern"]["label"]), []).append(record)
+        runs = [groups[key] for key in zip(table["setting"], table["pattern"], strict=True)]
+        found = [group[0] for group in runs]
         keys = pd.DataFrame([{key: value_of(record, key) for key in self.item.rows} for record in found])
         published = pd.DataFrame([_beside(self.item.published, record) for record in found])
         rows = pd.concat([keys, table, published], axis=1)
         curves = Curves(self.baselines)
-        groups = [
-            [r for r in self.records if r["state"] == "done" and _row_of(r) == _row_of(record)] for record in found
-        ]
-        worth = pd.DataFrame([curves.worth(group, delta) for group, delta in zip(groups, rows["delta"], strict=True)])
+        done = [[run for run in group if run["state"] == "done"] for group in runs]
+        worth = pd.DataFrame([curves.worth(group, delta) for group, delta in zip(done, rows["delta"], strict=True)])
         rows = pd.concat([rows, worth], axis=1)
         rows["is_skip"] = rows["pattern"] != BASELINE
         own = [key for key in self.item.rows if not key.startswith("pattern.")]
@@ -71,12 +72,23 @@ class ItemTable:
         return rows.drop(columns="is_skip").reset_index(drop=True)
 
     @cached_property
+    def losses(self) -> pd.DataFrame:
+        """One row a run: columns of `analysis.comparison.runs_table` and the item's key columns."""
+        return runs_table(self.records).merge(self.rows[[*self.item.rows, "setting", "pattern"]])
+
+    @cached_property
     def deltas(self) -> pd.DataFrame:
         """One row a seed pair: the item's key columns, setting, pattern, seed and delta in nats per token."""
         table = runs_table(self.records).rename(columns={"nats_per_token": "value"})
         pairs = paired_deltas(table, "setting")
         keys = self.rows[[*self.item.rows, "setting", "pattern"]]
         return pairs.merge(keys, on=["setting", "pattern"])
+
+    def deltas_of(self, row: pd.Series) -> pd.Series[float]:
+        """The differences of the seed pairs of one of `rows`."""
+        mine = (self.deltas["pattern"] == row["pattern"]) & (self.deltas["setting"] == row["setting"])
+        deltas: pd.Series[float] = self.deltas.loc[mine, "delta"]
+        return deltas
 
     @cached_property
     def head_deltas(self) -> pd.DataFrame:
@@ -117,6 +129,13 @@ def item_tables(item: Item, scale: str, lines: Iterable[Line], baselines: Sequen
     return [ItemTable(item, scale, group, baselines) for group in sorted(families.values(), key=len, reverse=True)]
 
 
+def verdict(row: pd.Series) -> str:
+    """What the paired test, after Holm's adjustment, says of a row's difference: lower, higher or not resolved."""
+    if not row["p_holm"] < 0.05:  # nor where there is none
+        return "not resolved"
+    return "lower" if row["delta"] < 0 else "higher"
+
+
 def value_of(record: Mapping[str, Any], key: str) -> Any:
     """The value of a key of a run's configuration; null where its pattern has no use for it."""
     section, _, name = key.partition(".")
@@ -129,17 +148,6 @@ def value_of(record: Mapping[str, Any], key: str) -> Any:
         model=ModelConfig(**record["config"]["model"]), pattern=PatternConfig(**record["config"]["pattern"])
     )
     return config.pattern_arguments().get(name)
-
-
-def _row_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the runs of one row share."""
-    pattern = record["pattern"]
-    return record["setting"], pattern["key_source"], pattern["value_source"]
-
-
-def _first(firsts: Mapping[tuple[str, str], dict[str, Any]], row: pd.Series) -> dict[str, Any]:
-    """A record of a row, which may stand for one pattern under several labels."""
-    return firsts[row["setting"], row["pattern"]]
 
 
 def _beside(published: Sequence[Published], record: Mapping[str, Any]) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from statistics import median
 
@@ -10,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparison import BASELINE
-from analysis.items.table import ItemTable
+from analysis.items.columns import key_title, minus, plain
+from analysis.items.table import ItemTable, verdict
 from analysis.power import pooled_std, smallest_difference
 from sla_ablate.items.published import Published
 
@@ -21,8 +23,20 @@ READINGS = {
 }
 
 
+TRUST = (
+    "Trust: high, from tables of the source itself; medium, from a digest of it; low, from notes of others. "
+    "Published values are of other models, data and lengths of training than those measured here, so it is the sign "
+    "and the order of differences that can be compared."
+)
+
+
 def caption(table: ItemTable) -> str:
-    """Everything that one has to know to read the table, in sentences."""
+    """Everything that one has to know to read the table."""
+    return " ".join(notes(table))
+
+
+def notes(table: ItemTable) -> list[str]:
+    """The caption's parts, a sentence or a few each."""
     line, rows = table.done[0], table.rows
     config, validation = line["config"], line["validation"]
     steps, batch = _told(r["config"]["optim"]["steps"] for r in table.records), config["optim"]["batch_size"]
@@ -50,9 +64,10 @@ def caption(table: ItemTable) -> str:
     if rows["worth"].notna().any():
         sentences.append(
             "Worth: the factor of training compute by which the baseline would have to be trained longer to reach the"
-            " same loss, from its own curve."
+            " same loss, from its own curve. Δ at equal FLOPs: to a baseline that is trained with as many FLOPs in all"
+            " as the pattern, which may need fewer for a token; from the same curve."
         )
-    return " ".join(sentences)
+    return sentences
 
 
 def corpus(table: ItemTable) -> str:
@@ -63,19 +78,53 @@ def corpus(table: ItemTable) -> str:
 
 
 def headline(table: ItemTable) -> str:
-    """The answer in a sentence: the largest difference, and how many are resolved."""
+    """The answer in a sentence: how many differences are resolved, and the lowest."""
     rows = table.rows[(table.rows["pattern"] != BASELINE) & (table.rows["pairs"] > 1)]
     if rows.empty:
-        return f"{len(table.lines)} run(s), no pair of seeds yet"
-    best = rows.loc[rows["delta"].idxmin()]
-    lower = ((rows["delta"] < 0) & (rows["p_holm"] < 0.05)).sum()
-    higher = ((rows["delta"] > 0) & (rows["p_holm"] < 0.05)).sum()
-    keys = ", ".join(f"{key}={best[key]}" for key in table.item.rows if not key.startswith("pattern."))
+        return "no pattern has two pairs of seeds yet"
+    best = rows.sort_values("delta").iloc[0]
+    counts = Counter(verdict(row) for _, row in rows.iterrows())
+    told = ", ".join(f"{counts[name] or 'none'} {name}" for name in ("lower", "higher", "not resolved"))
     return (
-        f"lowest: {best['pattern']}{f' ({keys})' if keys else ''}, Δ {best['delta']:+.4f} "
-        f"[{best['delta_low']:+.4f}, {best['delta_high']:+.4f}] nats/token, n = {best['pairs']}; "
-        f"of {len(rows)} compared {lower} lower, {higher} higher, {len(rows) - lower - higher} not resolved (Holm)"
+        f"of {len(rows)} compared with the baseline: {told} (Holm); lowest: {best['pattern']}{_setting(table, best)}, "
+        f"Δ {best['delta']:+.4f} [{best['delta_low']:+.4f}, {best['delta_high']:+.4f}] nats/token over "
+        f"{best['pairs']} pairs"
     )
+
+
+def answer(table: ItemTable) -> str:
+    """The headline for readers of prose."""
+    parts = headline(table).split("; ")
+    return minus(" ".join(f"{part[:1].upper()}{part[1:]}." for part in parts))
+
+
+def spoken(table: ItemTable) -> str:
+    """The differences of all rows, for those who cannot see a figure of them."""
+    rows = table.rows[(table.rows["pattern"] != BASELINE) & (table.rows["pairs"] > 0)].sort_values("delta")
+    told = []
+    for _, row in rows.iterrows():
+        interval = f", interval {row['delta_low']:+.4f} to {row['delta_high']:+.4f}" if row["pairs"] > 1 else ""
+        told.append(f"{row['pattern']}{_setting(table, row)} {row['delta']:+.4f}{interval}, {verdict(row)}")
+    return minus(f"Difference to the baseline in nats per token, the lowest first: {'; '.join(told)}.")
+
+
+def spoken_curves(table: ItemTable) -> str:
+    """Where training losses begin and end, for those who cannot see a figure of them."""
+    curves = [[loss for _, loss in record["curve"] if loss is not None] for record in table.records]
+    curves = [losses for losses in curves if losses]
+    if not curves:
+        return ""
+    first, last = ([losses[at] for losses in curves] for at in (0, -1))
+    return (
+        f"The training loss of {len(curves)} runs falls from between {min(first):.2f} and {max(first):.2f} at the first"
+        f" step shown to between {min(last):.2f} and {max(last):.2f} nats per token at the last."
+    )
+
+
+def _setting(table: ItemTable, row: pd.Series) -> str:
+    """The keys of a row that are not in its pattern's name."""
+    own = [key for key in table.item.rows if not key.startswith("pattern.")]
+    return "".join(f" at {key_title(key).lower()} {plain(row[key])}" for key in own)
 
 
 def published(values: Iterable[Published]) -> list[str]:

@@ -8,25 +8,37 @@ from __future__ import annotations
 
 import html as _html
 import re
+import unicodedata
 
 # Control characters but for the tab, line separators, direction marks and lone surrogates.
 _HIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # Brackets that a link follows, what begins a tag or an entity, underscores but in words, and what always counts.
 _MARKDOWN = re.compile(r"[\\`*|~$]|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|(?<![^\W_])_|_(?![^\W_])")
+_LATEX_GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξπρσςτυφχψωΓΔΘΛΞΠΣΥΦΨΩ",
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma varsigma tau upsilon "
+        "phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split(),
+        strict=True,
+    )
+)
+_LATEX_COMMANDS = {
+    **{"±": "pm", "×": "times", "·": "cdot", "∞": "infty", "↓": "downarrow", "↑": "uparrow", "→": "to"},
+    **{"≤": "le", "≥": "ge", "≈": "approx", **_LATEX_GREEK},
+}
+_LATEX_WORDS = {
+    **{"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum", "`": "textasciigrave"},
+    **{"–": "textendash", "—": "textemdash", "…": "dots"},
+}
 _LATEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "Δ": r"$\Delta$",
-    "×": r"$\times$",
-    "−": r"$-$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "<": r"$<$",
-    ">": r"$>$",
+    **{c: f"${c}$" for c in "<>|"},
+    "−": "$-$",
+    **{c: f"$\\{name}$" for c, name in _LATEX_COMMANDS.items()},
+    **{c: f"\\{name}{{}}" for c, name in _LATEX_WORDS.items()},
 }
+_LATEX_LETTERS = "ßæÆœŒøØłŁ©®"
+"""Characters that LaTeX's basic fonts have beside ASCII and its letters with accents."""
 _FORMULA = re.compile(r"[=+\-@\t]")
 
 
@@ -58,8 +70,8 @@ def html(text: object) -> str:
 
 
 def latex(text: object) -> str:
-    """Text as LaTeX sets it; what is not in Latin 1 and not known here becomes a question mark."""
-    return "".join(_LATEX.get(c, c if ord(c) < 256 else "?") for c in line(text))
+    """Text as LaTeX sets it; a character that its basic fonts lack becomes a question mark."""
+    return re.sub("-(?=-)", "-{}", "".join(map(_latex, line(text))))  # two hyphens are no dash
 
 
 def csv(text: object) -> str:
@@ -71,3 +83,13 @@ def csv(text: object) -> str:
 def figure(text: object) -> str:
     """Words in a figure of Matplotlib's, to which what stands between dollar signs is a formula."""
     return line(text).replace("$", r"\$")
+
+
+def _latex(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    parts = unicodedata.normalize("NFKD", character)
+    is_accented = parts[0].isascii() and character < "\u0180"
+    if character.isascii() or character in _LATEX_LETTERS or is_accented:
+        return character
+    return parts if parts.isascii() else "?"

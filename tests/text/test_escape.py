@@ -60,6 +60,8 @@ def test_html_shows_the_text(text):
         ("~^", r"\textasciitilde{}\textasciicircum{}"),
         ("a\nb\x1b", r"a\textbackslash{}nb\textbackslash{}x1b"),
         ("Δ ±1 日", r"$\Delta$ $\pm$1 ?"),
+        ("β − – · <|>", r"$\beta$ $-$ \textendash{} $\cdot$ $<$$|$$>$"),
+        ("é č ﬁ ß ☃ ÷ --x", "é č fi ß ? ? -{}-x"),
     ],
 )
 def test_latex_sets_the_text(text, shown):
