@@ -222,9 +222,7 @@ def _runs(tables: Sequence[ItemTable]) -> str:
             "Python": [environment["python"] for environment in environments],
             "Versions": [", ".join(map(" ".join, each["versions"].items())) for each in environments],
             "Commits": [_commit(environment) for environment in environments],
-            "Time": [
-                f"{duration(math.fsum(line['cost']['seconds'] for line in lines if line['cost']))} of training in all"
-            ],
+            "Time": [f"{duration(seconds)} of training in all"],
         }
     )
 

@@ -24,6 +24,7 @@ RECORD = {
     "environment": {"processor": "Processor 9", "precision": "32-true"},
     "cost": {"tokens": 1},
     "results": {
+        "classes": {},
         "validation": {
             "context_length": 8, "stride": 8, "start_token": "<|endoftext|>", "documents": ["a", "b"],
             "nll": [1.5, 2.25], "tokens": [3, 4], "bytes": [10, 11], "words": [2, 2],
