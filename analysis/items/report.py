@@ -30,9 +30,9 @@ def write_report(item: Item, scale: str, lines: Sequence[Line], folder: Path, ba
         folder: where to.
         baselines: runs of the baseline, of other items too; see `item_tables`.
     """
-    if not lines:
-        return "No run is done.\n"
     tables = item_tables(item, scale, lines, baselines)
+    if not tables:
+        return f"No run is done, {len(lines)} diverged.\n" if lines else "No run is done.\n"
     for name, data in report_files(tables).items():
         write_atomically(folder / name, data)
     return f"{markdown.render(tables)}\n{escape.line(headline(tables[0]))}\n"

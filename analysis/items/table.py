@@ -115,7 +115,7 @@ class ItemTable:
 
 
 def item_tables(item: Item, scale: str, lines: Iterable[Line], baselines: Sequence[Line] = ()) -> list[ItemTable]:
-    """The tables of an item's lines, the one with the most runs first.
+    """The tables of an item's lines, those in which a run is done, the one with the most runs first.
 
     Args:
         item: the item.
@@ -126,7 +126,8 @@ def item_tables(item: Item, scale: str, lines: Iterable[Line], baselines: Sequen
     families: dict[tuple[Any, ...], list[Line]] = {}
     for line in lines:
         families.setdefault((line["schema"], line["data"], line["environment"]["precision"]), []).append(line)
-    return [ItemTable(item, scale, group, baselines) for group in sorted(families.values(), key=len, reverse=True)]
+    tables = [ItemTable(item, scale, group, baselines) for group in families.values()]
+    return sorted((table for table in tables if table.done), key=lambda table: len(table.lines), reverse=True)
 
 
 def verdict(row: pd.Series) -> str:

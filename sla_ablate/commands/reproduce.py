@@ -134,10 +134,11 @@ def _collect(work: Work) -> None:
     from analysis.items.heads import EFFORT, heads_of
     from sla_ablate.config.machine import parallel_runs, processor_kind
     from sla_ablate.items.lines import FILE, append_lines, line_of, processor_of, training_curve
+    from sla_ablate.items.work import what
     from sla_ablate.runs.record import FINAL, read_record
 
-    have = {line["run_id"] for line in work.lines() if processor_of(line) == processor_kind()}
-    states = {run: _state(run.folder) for run in work.runs if run.folder.name not in have}
+    have = {what(line["run_id"]) for line in work.lines() if processor_of(line) == processor_kind()}
+    states = {run: _state(run.folder) for run in work.runs if what(run.folder.name) not in have}
     measure_runs([run.folder for run, state in states.items() if state == "done"], EFFORT, parallel_runs(1, 1, "cpu"))
     lines = []
     for run in (run for run, state in states.items() if state in FINAL):

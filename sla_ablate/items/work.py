@@ -41,26 +41,26 @@ class Work:
 
     def lines(self) -> list[Line]:
         """The lines of these runs that the item has, taken over from the other items where they have them."""
-        wanted = {run.folder.name for run in self.runs}
+        wanted = {what(run.folder.name) for run in self.runs}
         mine = self.results.lines(self.item.name, self.scale)
-        have = {(line["run_id"], processor_of(line)) for line in mine}
-        others = [line for line in self.results.all_lines() if line["run_id"] in wanted]
-        taken = {key: line for line in others if (key := (line["run_id"], processor_of(line))) not in have}
+        have = {(what(line["run_id"]), processor_of(line)) for line in mine}
+        others = [line for line in self.results.all_lines() if what(line["run_id"]) in wanted]
+        taken = {key: line for line in others if (key := (what(line["run_id"]), processor_of(line))) not in have}
         if taken:
             append_lines(self.folder / FILE, taken.values())
-        return [line for line in (*mine, *taken.values()) if line["run_id"] in wanted]
+        return [line for line in (*mine, *taken.values()) if what(line["run_id"]) in wanted]
 
     def to_do(self, lines: Sequence[Line]) -> list[Run]:
         """The runs that have no line, and the baselines that they need on this kind of processor."""
-        done = {line["run_id"] for line in lines}
-        here = {line["run_id"] for line in lines if processor_of(line) == processor_kind()}
-        missing = [run for run in self.runs if run.folder.name not in done]
+        done = {what(line["run_id"]) for line in lines}
+        here = {what(line["run_id"]) for line in lines if processor_of(line) == processor_kind()}
+        missing = [run for run in self.runs if what(run.folder.name) not in done]
         pairings = {_pairing(run) for run in missing}
         return [
             run
             for run in self.runs
-            if run.folder.name not in done
-            or (_is_baseline(run) and run.folder.name not in here and _pairing(run) in pairings)
+            if what(run.folder.name) not in done
+            or (_is_baseline(run) and what(run.folder.name) not in here and _pairing(run) in pairings)
         ]
 
 
@@ -86,11 +86,16 @@ def work_of(
     ours = [f"sweep={scale}", *overrides]
     command_lines = item.command_lines(scale, seeds or item.seeds(scale))
     plans = [plan([*line, *ours], True, config_dir) for line in command_lines]
-    runs = {run.folder: run for each in plans for run in each.runs}
-    by_seed = sorted(runs.values(), key=lambda run: run.config.seed)
+    runs = {what(run.folder.name): run for each in reversed(plans) for run in reversed(each.runs)}
+    by_seed = sorted(reversed(runs.values()), key=lambda run: run.config.seed)
     changing = [override for override in overrides if _changes(command_lines, override, config_dir)]
     variant = "+" + re.sub(r"[^A-Za-z0-9_.=,-]+", "-", ",".join(sorted(changing)))[:100] if changing else ""
     return Work(item, f"{scale}{variant}", by_seed, plans[0].hydra, results)
+
+
+def what(run_id: str) -> str:
+    """The part of a run's id that is a hash of what determines its result: the same for two names of one pattern."""
+    return run_id.rpartition("-")[2]
 
 
 def batches(runs: Sequence[Run], at_a_time: int) -> Iterator[list[Run]]:

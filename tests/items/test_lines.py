@@ -94,7 +94,7 @@ def test_several_processes_append_and_one_is_killed(tmp_path):
     writers = [context.Process(target=_append, args=(path, name)) for name in "abc"]
     for writer in writers:
         writer.start()
-    while not path.exists() or path.stat().st_size < 10_000:
+    while writers[2].is_alive() and (not path.exists() or path.stat().st_size < 10_000):
         pass
     os.kill(writers[2].pid, signal.SIGKILL)
     for writer in writers:
