@@ -43,10 +43,9 @@ def write_site(results: Results, out: Path, force: bool = False) -> list[Path]:
     for name, item in all_items().items():
         scales = []
         for scale in results.scales(name):
-            lines = results.lines(name, scale)
-            if not lines:
+            tables = item_tables(item, scale, results.lines(name, scale), baselines)
+            if not tables:
                 continue
-            tables = item_tables(item, scale, lines, baselines)
             path = out / f"{name}-{scale}.html"
             write_atomically(path, page(tables, home="index.html").encode())
             scales.append((path.name, scale, answer(tables[0])))

@@ -83,7 +83,7 @@ def measured(monkeypatch) -> list[str]:
     """Names of the runs that are measured, in this process."""
     names = []
 
-    def each(module, preloaded, arguments, jobs):
+    def each(module, preloaded, arguments, jobs, began):
         for argument in arguments:
             worker.main([argument])
             names.append(Path(json.loads(argument)[0]).name)
@@ -228,7 +228,7 @@ def test_tables_of_a_sweep(sweep, measured, capsys):
 def test_the_examples_of_the_readme(sweep, measured):
     analyze(sweep, EFFORT, jobs=1)
     text = (Path(module.__file__).parent / "README.md").read_text()
-    (code,) = re.findall("```python\n(.*?)```", text, re.S)
+    code, worth = re.findall("```python\n(.*?)```", text, re.S)
     names, examples = {}, []
     for statement in ast.parse(code.replace("runs/demo", str(sweep))).body:
         if isinstance(statement, ast.Expr):
@@ -237,6 +237,15 @@ def test_the_examples_of_the_readme(sweep, measured):
             exec(ast.unparse(statement), names)
     assert len(examples) == 5
     assert all(len(example) and example.notna().all(axis=None) for example in examples)
+    lengths = [(tokens, seed) for tokens in (2.5e6, 5e6, 10e6, 20e6) for seed in range(3)]
+    losses = [
+        {"pattern": pattern, "tokens": tokens, "parameters": 1e6, "seed": seed, "loss": loss + 0.01 * seed}
+        for pattern, shift in (("baseline", 0.0), ("SLA", 0.02))
+        for tokens, seed in lengths
+        for loss in [3 + 400 * tokens**-0.4 - shift]
+    ]
+    exec(worth.replace("baselines.gain(", "gain = baselines.gain("), names := {"runs": pd.DataFrame(losses)})
+    assert names["gain"].factor > 1
 
 
 def test_only_what_changed_is_measured_again(sweep, measured, monkeypatch, capsys):
@@ -382,7 +391,7 @@ def test_what_a_run_said_is_shown_and_why_it_failed(sweep, monkeypatch, capsys):
         ("exit code 1: no such thing", ["noise", "no such thing"]),
     ]
 
-    def each(module, preloaded, arguments, jobs):
+    def each(module, preloaded, arguments, jobs, began):
         for argument, (error, lines) in zip(arguments, ended, strict=True):
             if not error:
                 worker.main([argument])

@@ -45,7 +45,7 @@ def sweep(tmp_path_factory, small_corpus, record) -> Path:
     model.save(run / CHECKPOINT)
     with pytest.MonkeyPatch.context() as patch:
 
-        def each(module, preloaded, arguments, jobs):
+        def each(module, preloaded, arguments, jobs, began):
             for argument in arguments:
                 analyze_run(run, Effort(64, 8))
                 yield argument, None, []

@@ -71,7 +71,7 @@ def test_a_search_is_optunas_and_a_repeated_one_goes_on_from_the_ledger(sla, tmp
     assert (
         line == f"best: trial {best.number}, {best.value:.4f} nats/token, pattern={pattern} seed={seed} optim.lr={lr}"
     )
-    assert folder == f"runs/s/{records[pattern, int(seed), lr]['run_id']}"
+    assert folder == str(tmp_path / "runs" / "s" / records[pattern, int(seed), lr]["run_id"])
 
 
 def test_a_failed_trial_is_told_and_tried_again(sla, tmp_path):
