@@ -229,7 +229,7 @@ def losses(folder) -> list[float]:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"devices": 0}, "trainer.devices=0 is not possible; choose 1 or more"),
+        ({"devices": 0}, "trainer.devices=0 is not possible; choose 1 to 1024"),
         ({"devices": 3}, "micro_batches=2 times trainer.devices=3 does not divide .*; .* such as 12"),
         ({"devices": 2, "strategy": "fspd"}, "trainer.strategy 'fspd' is unknown; .*did you mean 'fsdp'"),
     ],
