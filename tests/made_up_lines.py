@@ -43,6 +43,7 @@ def _line(config: RunConfig, cpu: str) -> Line:
     effect = kind.normal(-0.01, 0.02) * bool(skips.any() or (pattern.value_source != pattern.key_source).any())
     loss = lowest + of_seed.normal(0, 0.02) + effect + of_run.normal(0, 0.004)
     record = {
+        "state": "done",
         "schema": SCHEMA,
         **asdict(identity),
         "seed": config.seed,

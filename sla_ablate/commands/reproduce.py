@@ -138,10 +138,11 @@ def _collect(work: Work) -> None:
     from sla_ablate.runs.record import FINAL, read_record
 
     have = {what(line["run_id"]) for line in work.lines() if processor_of(line) == processor_kind()}
-    states = {run: _state(run.folder) for run in work.runs if what(run.folder.name) not in have}
-    measure_runs([run.folder for run, state in states.items() if state == "done"], EFFORT, parallel_runs(1, 1, "cpu"))
+    ended = [run for run in work.runs if what(run.folder.name) not in have and _state(run.folder) in FINAL]
+    done = [run.folder for run in ended if _state(run.folder) == "done"]
+    measure_runs(done, EFFORT, parallel_runs(1, 1, "cpu"))
     lines = []
-    for run in (run for run, state in states.items() if state in FINAL):
+    for run in ended:
         record = read_record(run.folder)
         assert record is not None
         curve = training_curve(run.folder / "metrics.jsonl")

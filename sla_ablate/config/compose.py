@@ -175,8 +175,11 @@ def print_info(
 
 def _single(overrides: Sequence[str], config_dir: Path | None, config_name: str) -> DictConfig:
     """The composition of one run, Hydra's part included."""
-    _refuse_sweeps(_Composer(overrides, config_dir, config_name).parse(overrides), "choose one, to have one run shown")
-    full = compose(overrides, config_dir=config_dir, config_name=config_name).hydra
+    composer = _Composer(overrides, config_dir, config_name)
+    parsed = composer.parse(overrides)
+    _refuse_sweeps(parsed, "choose one, to have one run shown")
+    compose(overrides, config_dir=config_dir, config_name=config_name)  # which checks them
+    full = composer([str(override.input_line) for override in parsed])
     HydraConfig.instance().set_config(full)  # for ${hydra:…}
     return full
 

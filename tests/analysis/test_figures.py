@@ -401,6 +401,7 @@ def test_settings_have_a_file_each(tmp_path, record, monkeypatch):
 def test_a_command_draws_the_same_whatever_a_user_has_set(analyzed, tmp_path, data):
     def drawn(**environment):
         command = [sys.executable, "-m", "sla_ablate", "figure", "training", str(analyzed), "--out", str(tmp_path)]
+        command += ["--force"]  # for the file beside the figures
         subprocess.run(command, cwd=tmp_path, env=os.environ | environment, check=True)
         return (tmp_path / "training.svg").read_bytes()
 

@@ -88,7 +88,7 @@ def test_a_primary_configuration_of_ones_own(here, mine, monkeypatch):
     assert here("patterns", *mine, "pattern=glob(fa*)").stdout.startswith("SLA, distance 2, 3 of 4 heads:")
     assert "pattern: baseline, cla, far, " in here("train", *mine, "--help").stdout
 
-    monkeypatch.setattr(plan_module, "_checked", lambda configs, hydra: [])
+    monkeypatch.setattr(plan_module, "_checked", lambda configs, hydra, data_of_each: [])
     composed = ours.compose(["seed=1,2"], True, Path("mine"), "mine").configs
     assert [(config.seed, config.pattern.distance) for config in composed] == [(1, 2), (2, 2)]
     assert plan(["seed=1,2"], True, Path("mine"), "mine").asked == 2

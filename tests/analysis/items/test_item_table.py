@@ -11,13 +11,12 @@ from sla_ablate.items.store import Results, all_items
 
 
 def test_one_pattern_under_several_names_is_one_row(tables):
-    """Three skip heads are spread over three layers at most, so windows of 3, 4 and 5 are the same tables."""
-    table = tables("window")
-    names = [f"SLA, window {n}, 3 of 4 heads" for n in (3, 4, 5)]
-    assert [name for name in table.rows["pattern"] if ", also " in name] == [", also ".join(names)]
-    row = table.rows[table.rows["pattern"] == ", also ".join(names)].iloc[0]
+    """Groups of two layers are both CLA and LCKV's lasagna."""
+    table = tables("relatives")
+    both = "CLA, groups of 2, also lasagna, 3 KV layers"
+    assert [name for name in table.rows["pattern"] if ", also " in name] == [both]
+    row = table.rows[table.rows["pattern"] == both].iloc[0]
     assert (row["runs"], row["pairs"]) == (2, 2)  # a seed's runs are the same run
-    assert len(table.rows) == 4
 
 
 def test_columns_of_words_are_no_numbers(tables):
