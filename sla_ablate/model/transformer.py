@@ -147,7 +147,8 @@ class Block(nn.Module):
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
     """An embedding without values: those that PyTorch draws would be overwritten, and take seconds on `meta`."""
-    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+    embedding: nn.Embedding = nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+    return embedding
 
 
 class Transformer(nn.Module):

@@ -18,6 +18,7 @@ from sla_ablate.processes.signals import Interruption
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.record import read_record
+from sla_ablate.text.telling import Silence
 from sla_ablate.training.attempt import attempt
 from sla_ablate.training.machine import environment, keep_freed_memory
 
@@ -79,7 +80,7 @@ def test_apples_accelerator_is_not_picked(monkeypatch, tmp_path, small_corpus):
 
     monkeypatch.setattr(lightning, "Trainer", trainer)
     with pytest.raises(ZeroDivisionError):
-        attempt(folder, Interruption(), print)
+        attempt(folder, Interruption(), Silence("run"))
     assert given["accelerator"] == read_record(folder)["environment"]["device"] == "cpu"
 
 
