@@ -24,10 +24,13 @@ from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import run_folders
+from sla_ablate.text import telling
 
 # Examples may take as long as they like: how long depends on what else the machine does.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
+
+telling._PATIENCE = 60.0  # lest a slow machine adds a line to what a test compares
 
 STUB = Path(__file__).parent / "stub"
 ORACLES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))

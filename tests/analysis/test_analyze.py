@@ -439,4 +439,5 @@ if "sla_ablate.processes.zygote" in sys.orig_argv:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (130, b"")
+    assert process.returncode == 130
+    assert b"Traceback" not in errors  # what is waited for may be told there
