@@ -32,6 +32,9 @@ hypothesis.settings.load_profile("suite")
 
 telling._PATIENCE = 60.0  # lest a slow machine adds a line to what a test compares
 
+HANDLERS = {
+    number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+}
 STUB = Path(__file__).parent / "stub"
 ORACLES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))
 
@@ -40,6 +43,14 @@ def pytest_collection_modifyitems(items):
     """Files with long tests first, so that all workers end together; a worker has whole files, for their fixtures."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """A run that is carried out in this process leaves its handlers, which would end it at the next test's signal."""
+    yield
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(params=ORACLES, ids=lambda path: path.stem)
