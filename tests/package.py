@@ -58,7 +58,7 @@ def main() -> None:
         run("-m", "sla_ablate", "train", "--config-dir", "groups", "pattern=last", "scale=smoke", "optim.steps=3",
             "optim.warmup_steps=1")  # fmt: skip
         table = run("-m", "sla_ablate", "report", "runs/default")
-        assert "| last " in table, table
+        assert "| last, also SLA, distance 1, 2 of 2 heads |" in table, table
         print(f"{wheel.name} works from an empty folder")
 
 
