@@ -18,9 +18,6 @@ from sla_ablate.items.item import Item
 from sla_ablate.items.lines import Line, processor_of, record_of
 from sla_ablate.items.published import Published
 
-FAMILY = ("schema", "data", "precision")
-"""What the runs of one table share: code, text and precision are never mixed."""
-
 
 @dataclass(frozen=True)
 class ItemTable:

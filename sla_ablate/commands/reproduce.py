@@ -129,7 +129,10 @@ def _agreed() -> bool:
 
 
 def _collect(work: Work) -> None:
-    """Measure the heads of the runs that are done and have no line, and write the lines of all that have ended."""
+    """Measure the heads of the runs that are done and have no line, and write the lines of all that have ended.
+
+    Lines that only other items have are taken over.
+    """
     from analysis.analyze import measure_runs
     from analysis.items.heads import EFFORT, heads_of
     from sla_ablate.config.machine import parallel_runs, processor_kind
@@ -137,7 +140,8 @@ def _collect(work: Work) -> None:
     from sla_ablate.items.work import what
     from sla_ablate.runs.record import FINAL, read_record
 
-    have = {what(line["run_id"]) for line in work.lines() if processor_of(line) == processor_kind()}
+    there = work.lines()
+    have = {what(line["run_id"]) for line in there if processor_of(line) == processor_kind()}
     ended = [run for run in work.runs if what(run.folder.name) not in have and _state(run.folder) in FINAL]
     done = [run.folder for run in ended if _state(run.folder) == "done"]
     measure_runs(done, EFFORT, parallel_runs(1, 1, "cpu"))
@@ -147,7 +151,7 @@ def _collect(work: Work) -> None:
         assert record is not None
         curve = training_curve(run.folder / "metrics.jsonl")
         lines.append(line_of(record, run.data_digest, heads_of(run.folder), curve))
-    append_lines(work.folder / FILE, lines)
+    append_lines(work.folder / FILE, [*there, *lines])
 
 
 def _state(folder: Path) -> str:

@@ -22,10 +22,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import yaml
-
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.items.published import Published, read_published
+from sla_ablate.items.published import Published, read_published, read_yaml
 
 FIRST_SEED = 10
 """The lowest seed of every item. Those below are for trying: what suggested an item is no evidence for it."""
@@ -113,6 +111,8 @@ def read_item(folder: Path) -> Item:
     """
     path = folder / "item.yaml"
     values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no mapping of names to values")
     allowed = [field.name for field in fields(Item) if field.name not in ("folder", "published")]
     for key in values:
         if key not in allowed:
@@ -120,6 +120,9 @@ def read_item(folder: Path) -> Item:
     for key in allowed:
         if key not in values and key != "reading":
             raise InputError(f"{path} lacks {key!r}")
+    for key, expected in {"question": str, "sweep": list, "scales": dict, "rows": list, "figure": dict}.items():
+        if not isinstance(values[key], expected):
+            raise InputError(f"{path}: {key} is no {expected.__name__}; see the items beside it")
     kind = values["figure"].get("kind")
     if kind not in FIGURES:
         raise unknown(f"{path}: figure.kind", kind, FIGURES)
@@ -132,18 +135,3 @@ def read_item(folder: Path) -> Item:
         if wanted != set(given):
             raise InputError(f"{path}: scale {scale} has to give {', '.join(sorted(wanted))} and nothing else")
     return Item(folder=folder, published=read_published(folder / "published.yaml"), **values)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        InputError: it cannot be read, or holds something else.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no mapping of names to values")
-    return values

@@ -54,13 +54,22 @@ def read_published(path: Path) -> list[Published]:
     Raises:
         InputError: what is wrong with it, in one line, such as a value without a source.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    entries = read_yaml(path)
     if not isinstance(entries, list):
         raise InputError(f"{path} holds no list of published values; [] where nothing was published")
     return [_published(f"{path}, value {n}", entry) for n, entry in enumerate(entries, 1)]
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _published(where: str, entry: Any) -> Published:

@@ -13,7 +13,7 @@ from sla_ablate.config.compose import compose
 from sla_ablate.config.machine import processor_kind
 from sla_ablate.errors import InputError
 from sla_ablate.items.item import Item
-from sla_ablate.items.lines import FILE, Line, append_lines, processor_of
+from sla_ablate.items.lines import Line, processor_of
 from sla_ablate.items.store import Results
 from sla_ablate.launch.plan import Run, plan
 from sla_ablate.runs.identity import identify
@@ -40,14 +40,12 @@ class Work:
         return self.results.folder(self.item.name, self.scale)
 
     def lines(self) -> list[Line]:
-        """The lines of these runs that the item has, taken over from the other items where they have them."""
+        """The lines of these runs: the item's own, then those that only other items have."""
         wanted = {what(run.folder.name) for run in self.runs}
         mine = self.results.lines(self.item.name, self.scale)
         have = {(what(line["run_id"]), processor_of(line)) for line in mine}
         others = [line for line in self.results.all_lines() if what(line["run_id"]) in wanted]
         taken = {key: line for line in others if (key := (what(line["run_id"]), processor_of(line))) not in have}
-        if taken:
-            append_lines(self.folder / FILE, taken.values())
         return [line for line in (*mine, *taken.values()) if what(line["run_id"]) in wanted]
 
     def to_do(self, lines: Sequence[Line]) -> list[Run]:

@@ -56,6 +56,7 @@ def test_an_item_is_possible_at_each_of_its_scales(name):
         ({"figure": {"kind": "grid", "x": "a"}}, "kind, x, y"),
         ({"reading": "D"}, "choose from A, B, C"),
         ({"scales": {"smoke": {"seeds": 2}}}, "has to give distance, seeds"),
+        ({"figure": "line"}, "figure is no dict"),
     ],
 )
 def test_what_is_wrong_with_an_item_is_told_in_a_line(tmp_path, change, told):
