@@ -36,6 +36,10 @@ class LossCurve:
     A: float = 0.0
     alpha: float = 0.0
 
+    def __str__(self) -> str:
+        size = f" + {self.A:.4g}·N^−{self.alpha:.3f}" if self.A else ""
+        return f"L = {self.E:.4g}{size} + {self.B:.4g}·D^−{self.beta:.3f}"
+
     def loss(self, tokens: ArrayLike, parameters: ArrayLike = 1) -> Floats:
         """The loss after so many training tokens of a model of so many parameters."""
         D, N = np.asarray(tokens, dtype=np.float64), np.asarray(parameters, dtype=np.float64)
@@ -132,7 +136,7 @@ def _why_not(runs: pd.DataFrame) -> str:
     """Why runs are not enough for a curve, or an empty string."""
     lengths = runs["tokens"].nunique()
     if lengths < FEWEST_LENGTHS:
-        return f"the baseline was trained to {lengths} lengths, and a curve takes {FEWEST_LENGTHS}"
+        return f"the baseline was trained to {lengths} length(s), and a curve takes {FEWEST_LENGTHS}"
     return "" if np.isfinite(runs["loss"]).all() else "the baseline has a run without a finite loss"
 
 

@@ -172,6 +172,18 @@ def claim(folder: Path, patience: float = 1) -> Iterator[int | None]:
         os.close(descriptor)
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block of the same folder; what a killed one left there is removed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        remove_unfinished(folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def is_held(folder: Path) -> bool:
     """Tell whether a living process holds a folder."""
     try:

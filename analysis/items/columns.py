@@ -51,10 +51,10 @@ def minus(text: str) -> str:
     return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
-def delta_text(row: pd.Series, digits: int = 4) -> str:
+def delta_text(row: pd.Series, digits: int = 4, name: str = "delta") -> str:
     """A difference with its interval, if there is one."""
-    mean, low, high = (f"{row[name]:+.{digits}f}" for name in ("delta", "delta_low", "delta_high"))
-    return f"{mean} [{low}, {high}]" if row["pairs"] > 1 else mean
+    mean, low, high = (f"{row[name + end]:+.{digits}f}" for end in ("", "_low", "_high"))
+    return mean if math.isnan(row[f"{name}_low"]) else f"{mean} [{low}, {high}]"
 
 
 def columns(table: ItemTable) -> list[Column]:
@@ -74,11 +74,13 @@ def columns(table: ItemTable) -> list[Column]:
         Column("p (Holm)", [_p(p) for p in rows["p_holm"]]),
         Column("Worth (× compute) ↑", [_factor(row) for _, row in rows.iterrows()]),
         Column("Δ at equal FLOPs ↓", [_number(value, "+.4f") for value in rows["delta_at_equal_flops"]]),
+        Column("Δ at equal cache [95 % interval] ↓", [_at_equal_cache(row) for _, row in rows.iterrows()]),
         Column("Published loss", [_number(value, ".3f") for value in rows["published_loss"]]),
         Column("Published Δ", [_number(value, "+.4f") for value in rows["published_delta"]]),
         Column("Parameters read ↓", [_number(n, ",") for n in rows["parameters_read"]]),
         Column("MFLOP/token ↓", [_number(n / 1e6, ",.2f") for n in rows["training_flops_per_token"]]),
         Column("Cache B/token ↓", [_number(n, ",") for n in rows["kv_cache_bytes_per_token"]]),
+        Column("Processor", list(rows["processors"]), is_number=False),
     ]
     return [column for column in found if any(column.cells)]
 
@@ -102,6 +104,11 @@ def _mean_std(mean: float, std: float) -> str:
 
 def _delta(row: pd.Series) -> str:
     return "" if row["pattern"] == BASELINE or not row["pairs"] else delta_text(row)
+
+
+def _at_equal_cache(row: pd.Series) -> str:
+    name = "delta_at_equal_cache"
+    return "" if math.isnan(row[name]) else delta_text(row, name=name)
 
 
 def _p(p: float) -> str:

@@ -11,14 +11,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.comparison import BASELINE
-from analysis.figures.items import KINDS, classes, curves, item_figure
+from analysis.figures.items import KINDS, baseline_curve, classes, curves, item_figure
 from analysis.figures.style import render
 from analysis.items import html
 from analysis.items.classes import class_table, class_words, extremes
 from analysis.items.columns import Column, columns, delta_text
 from analysis.items.html import text
 from analysis.items.table import ItemTable, verdict
-from analysis.items.words import TRUST, answer, corpus, notes, spoken, spoken_curves
+from analysis.items.words import TRUST, answer, corpus, curves_told, notes, spoken, spoken_curves
 from sla_ablate.errors import InputError
 from sla_ablate.patterns import SkipPattern, diagram
 from sla_ablate.text.words import duration
@@ -49,6 +49,7 @@ def page(tables: Sequence[ItemTable], home: str | None = None) -> str:
             "Published": _published(first),
             "The patterns": _patterns(first),
             "Where the difference is": _where(first),
+            "What it is worth": _figure(baseline_curve, baseline_curve, first, " ".join(curves_told(first))),
             "Training": _figure(curves, curves, first, spoken_curves(first)),
             "Runs": _runs(tables),
             "The same again": _again(first),
@@ -233,9 +234,8 @@ def _commit(environment: Mapping[str, Any]) -> str:
 
 
 def _again(table: ItemTable) -> str:
-    scale, _, changed = table.scale.partition("+")
-    overrides = re.sub(r",(?=[\w.+~]+=)", " ", changed)
-    command = " ".join(filter(None, [f"sla-ablate reproduce {table.item.name} --scale {scale}", overrides]))
+    scale, *overrides = table.scale.split("+")
+    command = " ".join([f"sla-ablate reproduce {table.item.name} --scale {scale}", *overrides])
     lines = [
         f"{command:{len(command) + 11}}  # what is done is not done again",
         f"{command} --verify 2  # repeat two of the runs, drawn at random",

@@ -14,7 +14,7 @@ from analysis.items.page import page
 from analysis.items.table import ItemTable, item_tables
 from analysis.items.words import headline
 from sla_ablate.errors import InputError
-from sla_ablate.files import write_atomically
+from sla_ablate.files import alone_in, write_atomically
 from sla_ablate.items.item import Item
 from sla_ablate.items.lines import Line
 from sla_ablate.text import escape
@@ -33,8 +33,11 @@ def write_report(item: Item, scale: str, lines: Sequence[Line], folder: Path, ba
     tables = item_tables(item, scale, lines, baselines)
     if not tables:
         return f"No run is done, {len(lines)} diverged.\n" if lines else "No run is done.\n"
-    for name, data in report_files(tables).items():
-        write_atomically(folder / name, data)
+    files = report_files(tables)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        for name, data in files.items():
+            write_atomically(folder / name, data)
     return f"{markdown.render(tables)}\n{escape.line(headline(tables[0]))}\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,9 @@ import pandas as pd
 
 from analysis.comparison import BASELINE, comparison_table, paired_deltas, runs_table
 from analysis.evidence import distinct
+from analysis.items.equal_cache import NarrowerBaselines
 from analysis.items.worth import Curves
+from analysis.statistics import Interval
 from sla_ablate.config.schema import ModelConfig, PatternConfig, RunConfig
 from sla_ablate.items.item import Item
 from sla_ablate.items.lines import Line, processor_of, record_of
@@ -44,7 +47,8 @@ class ItemTable:
     def rows(self) -> pd.DataFrame:
         """One row a setting and pattern: the item's key columns, then those of `analysis.comparison.comparison_table`,
         then `published_loss` and `published_delta`, then what the difference is worth: `worth` with its interval
-        (`worth_low`, `worth_high`), and `delta_at_equal_flops`.
+        (`worth_low`, `worth_high`), `delta_at_equal_flops`, `delta_at_equal_cache` with its interval
+        (`delta_at_equal_cache_low`, `delta_at_equal_cache_high`), and `processors`, with the runs on each.
 
         Rows are in the order of the keys, the baseline first where none of them tells it from the others.
         """
@@ -57,16 +61,25 @@ class ItemTable:
         keys = pd.DataFrame([{key: value_of(record, key) for key in self.item.rows} for record in found])
         published = pd.DataFrame([_beside(self.item.published, record) for record in found])
         rows = pd.concat([keys, table, published], axis=1)
-        curves = Curves(self.baselines)
+        narrower = NarrowerBaselines(self.baselines)
         done = [[run for run in group if run["state"] == "done"] for group in runs]
-        worth = pd.DataFrame([curves.worth(group, delta) for group, delta in zip(done, rows["delta"], strict=True)])
-        rows = pd.concat([rows, worth], axis=1)
+        worth = [
+            {**self.curves.worth(group, delta), **_prefixed("delta_at_equal_cache", narrower.delta(group))}
+            for group, delta in zip(done, rows["delta"], strict=True)
+        ]
+        rows = pd.concat([rows, pd.DataFrame(worth)], axis=1)
+        rows["processors"] = [_counted(group) for group in runs]
         rows["is_skip"] = rows["pattern"] != BASELINE
         own = [key for key in self.item.rows if not key.startswith("pattern.")]
         order = [*own, "is_skip", *(key for key in self.item.rows if key not in own)]
         if self.item.rows:
             rows = rows.sort_values(order, na_position="first", kind="stable")
         return rows.drop(columns="is_skip").reset_index(drop=True)
+
+    @cached_property
+    def curves(self) -> Curves:
+        """The baseline's losses over training lengths."""
+        return Curves(self.baselines)
 
     @cached_property
     def losses(self) -> pd.DataFrame:
@@ -146,6 +159,16 @@ def value_of(record: Mapping[str, Any], key: str) -> Any:
         model=ModelConfig(**record["config"]["model"]), pattern=PatternConfig(**record["config"]["pattern"])
     )
     return config.pattern_arguments().get(name)
+
+
+def _prefixed(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _counted(runs: Iterable[Mapping[str, Any]]) -> str:
+    """The kinds of processor of some runs; if there are several, each with its number of runs."""
+    counts = Counter(processor_of(dict(run)) for run in runs)
+    return ", ".join(counts if len(counts) == 1 else (f"{kind} ({n})" for kind, n in sorted(counts.items())))
 
 
 def _beside(published: Sequence[Published], record: Mapping[str, Any]) -> dict[str, float | None]:

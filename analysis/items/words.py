@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from statistics import median
 
-import numpy as np
 import pandas as pd
 
 from analysis.comparison import BASELINE
@@ -40,7 +39,7 @@ def notes(table: ItemTable) -> list[str]:
     line, rows = table.done[0], table.rows
     config, validation = line["config"], line["validation"]
     steps, batch = _told(r["config"]["optim"]["steps"] for r in table.records), config["optim"]["batch_size"]
-    tokens = _told(f"{line['cost']['tokens'] / 1e6:,.2f}" for line in table.done)
+    tokens = _told((line["cost"]["tokens"] / 1e6 for line in table.done), ",.2f")
     shape = " × ".join(
         _told(r["config"]["model"][key] for r in table.records) for key in ("n_layer", "n_head", "n_embd")
     )
@@ -67,7 +66,27 @@ def notes(table: ItemTable) -> list[str]:
             " same loss, from its own curve. Δ at equal FLOPs: to a baseline that is trained with as many FLOPs in all"
             " as the pattern, which may need fewer for a token; from the same curve."
         )
+    sentences += curves_told(table)
+    if rows["delta_at_equal_cache"].notna().any():
+        sentences.append(
+            "Δ at equal cache: to a baseline that was made narrower until it caches no more bytes a token, its loss"
+            " between two measured widths linear in the logarithm of these bytes; with its 95 % t-interval over seeds."
+        )
     return sentences
+
+
+def curves_told(table: ItemTable) -> list[str]:
+    """The baseline's curves over training lengths in numbers; or why there is none, and so no factor of compute."""
+    fitted = list({id(found): found for found in map(table.curves.of, table.done)}.values())
+    told = [
+        f"The baseline's curve, from {len(found.runs)} runs of {found.runs['tokens'].min() / 1e6:,.2f} to"
+        f" {found.runs['tokens'].max() / 1e6:,.2f} M tokens: {found.curve}; largest residual"
+        f" {found.residuals()['residual'].abs().max():.4f} nats."
+        for found in fitted
+        if found.curve
+    ]
+    reasons = dict.fromkeys(found.reason for found in fitted if found.reason)
+    return told + [f"No factor of compute: {reason}." for reason in reasons if not told]
 
 
 def corpus(table: ItemTable) -> str:
@@ -122,8 +141,9 @@ def spoken_curves(table: ItemTable) -> str:
 
 
 def _setting(table: ItemTable, row: pd.Series) -> str:
-    """The keys of a row that are not in its pattern's name."""
-    own = [key for key in table.item.rows if not key.startswith("pattern.")]
+    """The keys of a row that are not in its pattern's name and not the same in all."""
+    compared = table.rows[table.rows["pairs"] > 0]
+    own = [key for key in table.item.rows if not key.startswith("pattern.") and compared[key].nunique() > 1]
     return "".join(f" at {key_title(key).lower()} {plain(row[key])}" for key in own)
 
 
@@ -148,16 +168,15 @@ def _resolvable(table: ItemTable) -> str:
     """The smallest difference that these seeds can show, from the typical spread of the paired differences."""
     groups = [group["delta"] for _, group in table.deltas.groupby(["setting", "pattern"])]
     pooled = pooled_std(groups)
-    if math.isnan(pooled):
+    n = int(median(map(len, groups))) if groups else 0
+    if n < 2:
         return ""
-    n = int(median(len(group) for group in groups))
     return (
         f"With {n} pairs whose differences spread as these do (standard deviation {pooled:.4f}), "
         f"a difference of {smallest_difference(pooled, n):.4f} is resolved with a chance of 80 %."
     )
 
 
-def _told(values: Iterable[object]) -> str:
+def _told(values: Iterable[float], spec: str = "") -> str:
     """The different values, the least first."""
-    found = pd.unique(np.array(list(values), dtype=object))
-    return ", ".join(map(str, found))
+    return ", ".join(format(value, spec) for value in sorted(set(values)))

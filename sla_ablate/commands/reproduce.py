@@ -137,12 +137,12 @@ def _collect(work: Work) -> None:
     from analysis.items.heads import EFFORT, heads_of
     from sla_ablate.config.machine import parallel_runs, processor_kind
     from sla_ablate.items.lines import FILE, append_lines, line_of, processor_of, training_curve
-    from sla_ablate.items.work import what
+    from sla_ablate.items.work import result_hash
     from sla_ablate.runs.record import FINAL, read_record
 
     there = work.lines()
-    have = {what(line["run_id"]) for line in there if processor_of(line) == processor_kind()}
-    ended = [run for run in work.runs if what(run.folder.name) not in have and _state(run.folder) in FINAL]
+    have = {result_hash(line["run_id"]) for line in there if processor_of(line) == processor_kind()}
+    ended = [run for run in work.runs if result_hash(run.folder.name) not in have and _state(run.folder) in FINAL]
     done = [run.folder for run in ended if _state(run.folder) == "done"]
     measure_runs(done, EFFORT, parallel_runs(1, 1, "cpu"))
     lines = []

@@ -84,6 +84,11 @@ def _published(where: str, entry: Any) -> Published:
             raise InputError(f"{where} has no {key}; a published value needs one")
     if entry["trust"] not in TRUST:
         raise unknown(f"{where}: trust", entry["trust"], TRUST)
+    for key in ("layers", "heads"):
+        if not isinstance(entry.get(key), int | None):
+            raise InputError(f"{where}: {key} is a whole number, not {entry[key]!r}")
+    if not isinstance(entry.get("pattern", {}), dict):
+        raise InputError(f"{where}: pattern is a mapping of the options of a pattern, not {entry['pattern']!r}")
     numbers = [entry[key] for key in ("loss", "delta") if entry.get(key) is not None]
     if not numbers or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
         raise InputError(f"{where} has no number as loss or delta")

@@ -9,7 +9,7 @@ from pathlib import Path
 from sla_ablate.config.machine import processor_kind
 from sla_ablate.errors import InputError
 from sla_ablate.items.lines import Line, line_of, processor_of
-from sla_ablate.items.work import Work, what
+from sla_ablate.items.work import Work, result_hash
 from sla_ablate.launch.launch import carry_out_all
 from sla_ablate.launch.plan import Run
 from sla_ablate.runs.record import read_record
@@ -27,15 +27,15 @@ def verify(work: Work, number: int) -> int:
     Raises:
         InputError: the item has no line.
     """
-    lines = {what(line["run_id"]): line for line in work.lines()}
+    lines = {result_hash(line["run_id"]): line for line in work.lines()}
     if not lines:
         raise InputError(f"{work.item.name} has no results at {work.scale} to verify; reproduce it first")
-    runs = [run for run in work.runs if what(run.folder.name) in lines]
+    runs = [run for run in work.runs if result_hash(run.folder.name) in lines]
     drawn = random.sample(runs, min(number, len(runs)))
     with tempfile.TemporaryDirectory(prefix="sla-ablate-") as folder:
         again = [_moved(run, Path(folder)) for run in drawn]
         carry_out_all(again, work.hydra)
-        verdicts = [_compare(lines[what(run.folder.name)], run) for run in again]
+        verdicts = [_compare(lines[result_hash(run.folder.name)], run) for run in again]
     print(f"{sum(verdicts)} of {len(verdicts)} agree")
     return 0 if all(verdicts) else 1
 

@@ -27,7 +27,7 @@ class Work:
 
     item: Item
     scale: str
-    """The scale's name, with the overrides that change what is computed."""
+    """The scale's name, and behind a + each override that changes what is computed."""
     runs: Sequence[Run]
     """All of them, the patterns of one seed after those of another."""
     hydra: DictConfig
@@ -41,24 +41,24 @@ class Work:
 
     def lines(self) -> list[Line]:
         """The lines of these runs: the item's own, then those that only other items have."""
-        wanted = {what(run.folder.name) for run in self.runs}
+        wanted = {result_hash(run.folder.name) for run in self.runs}
         mine = self.results.lines(self.item.name, self.scale)
-        have = {(what(line["run_id"]), processor_of(line)) for line in mine}
-        others = [line for line in self.results.all_lines() if what(line["run_id"]) in wanted]
-        taken = {key: line for line in others if (key := (what(line["run_id"]), processor_of(line))) not in have}
-        return [line for line in (*mine, *taken.values()) if what(line["run_id"]) in wanted]
+        have = {(result_hash(line["run_id"]), processor_of(line)) for line in mine}
+        others = [line for line in self.results.all_lines() if result_hash(line["run_id"]) in wanted]
+        taken = {key: line for line in others if (key := (result_hash(line["run_id"]), processor_of(line))) not in have}
+        return [line for line in (*mine, *taken.values()) if result_hash(line["run_id"]) in wanted]
 
     def to_do(self, lines: Sequence[Line]) -> list[Run]:
         """The runs that have no line, and the baselines that they need on this kind of processor."""
-        done = {what(line["run_id"]) for line in lines}
-        here = {what(line["run_id"]) for line in lines if processor_of(line) == processor_kind()}
-        missing = [run for run in self.runs if what(run.folder.name) not in done]
+        done = {result_hash(line["run_id"]) for line in lines}
+        here = {result_hash(line["run_id"]) for line in lines if processor_of(line) == processor_kind()}
+        missing = [run for run in self.runs if result_hash(run.folder.name) not in done]
         pairings = {_pairing(run) for run in missing}
         return [
             run
             for run in self.runs
-            if what(run.folder.name) not in done
-            or (_is_baseline(run) and what(run.folder.name) not in here and _pairing(run) in pairings)
+            if result_hash(run.folder.name) not in done
+            or (_is_baseline(run) and result_hash(run.folder.name) not in here and _pairing(run) in pairings)
         ]
 
 
@@ -84,14 +84,19 @@ def work_of(
     ours = [f"sweep={scale}", *overrides]
     command_lines = item.command_lines(scale, seeds or item.seeds(scale))
     plans = [plan([*line, *ours], True, config_dir) for line in command_lines]
-    runs = {what(run.folder.name): run for each in reversed(plans) for run in reversed(each.runs)}
+    runs = {result_hash(run.folder.name): run for each in reversed(plans) for run in reversed(each.runs)}
     by_seed = sorted(reversed(runs.values()), key=lambda run: run.config.seed)
-    changing = [override for override in overrides if _changes(command_lines, override, config_dir)]
-    variant = "+" + re.sub(r"[^A-Za-z0-9_.=,-]+", "-", ",".join(sorted(changing)))[:100] if changing else ""
-    return Work(item, f"{scale}{variant}", by_seed, plans[0].hydra, results)
+    changing = sorted(override for override in overrides if _changes(command_lines, override, config_dir))
+    for override in changing:
+        if not re.fullmatch(r"[A-Za-z0-9_.=,-]+", override):
+            raise InputError(
+                f"{override!r} changes what is computed and so names a folder of results, which takes letters, digits "
+                "and _ . = , -; put it into a configuration of your own (--config-dir)"
+            )
+    return Work(item, "+".join([scale, *changing]), by_seed, plans[0].hydra, results)
 
 
-def what(run_id: str) -> str:
+def result_hash(run_id: str) -> str:
     """The part of a run's id that is a hash of what determines its result: the same for two names of one pattern."""
     return run_id.rpartition("-")[2]
 

@@ -117,7 +117,7 @@ def test_a_bound_beyond_the_curve_is_open():
 @pytest.mark.parametrize(
     ("baseline", "reason"),
     [
-        (runs(tokens=TOKENS[:3]), "the baseline was trained to 3 lengths, and a curve takes 4"),
+        (runs(tokens=TOKENS[:3]), "the baseline was trained to 3 length(s), and a curve takes 4"),
         (runs().assign(loss=math.nan), "the baseline has a run without a finite loss"),
     ],
 )

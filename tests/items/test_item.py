@@ -83,6 +83,8 @@ def test_an_unknown_scale_of_an_item_is_told_with_those_it_has(tmp_path):
         ({"value": 1}, "'value' is unknown"),
         ({"pattern": {"name": "sla", "distance": 20}, "layers": 12, "heads": 12}, "distance"),
         ({"pattern": {"nam": "sla"}}, "did you mean 'name'"),
+        ({"pattern": "sla"}, "mapping"),
+        ({"layers": "x"}, "layers is a whole number, not 'x'"),
     ],
 )
 def test_a_published_value_that_cannot_be_believed_is_refused(tmp_path, change, told):

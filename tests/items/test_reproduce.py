@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -34,7 +35,9 @@ def lab(tmp_path_factory, small_corpus):
 
     output = reproduce("reproduce", "skip_distance")
     (scale,) = (folder / "results/skip_distance/results").iterdir()
-    return SimpleNamespace(folder=folder, run=reproduce, output=output, lines=scale / "runs.jsonl", scale=scale)
+    return SimpleNamespace(
+        folder=folder, data=data, run=reproduce, output=output, lines=scale / "runs.jsonl", scale=scale
+    )
 
 
 def test_overrides_that_change_what_is_computed_have_a_folder_of_their_own(lab):
@@ -87,6 +90,47 @@ def test_lines_count_where_there_are_no_runs_and_one_that_is_gone_is_done_again(
         shutil.rmtree(lab.folder / "runs", ignore_errors=True)
         shutil.move(tmp_path / "runs", lab.folder / "runs")
         lab.lines.write_text("".join(whole))
+
+
+KILLED_AT_A_WRITE = """
+import os, signal, sys
+from sla_ablate.commands import main
+left = int(sys.argv.pop(1))
+def before(write):
+    def maybe(*arguments, **options):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(*arguments, **options)
+    return maybe
+os.replace, os.fsync = before(os.replace), before(os.fsync)
+main()
+"""
+
+
+def test_a_kill_before_any_write_loses_nothing(lab, tmp_path):
+    """The same command again and again, killed before a later write each time, until it has come to its end."""
+    shutil.copytree(lab.folder / "runs", tmp_path / "runs")
+    command = ["reproduce", "skip_distance", *lab.data, "hydra/launcher=basic", "--results", "results"]
+    codes = []
+    for write in (1, 2, 3, 5, 8, 13, 21, 34, 55):
+        killing = [sys.executable, "-c", KILLED_AT_A_WRITE, str(write), *command]
+        codes.append(subprocess.run(killing, cwd=tmp_path, capture_output=True).returncode)
+        if codes[-1] != -signal.SIGKILL:
+            break
+    assert codes[-1] == 0
+    assert len(codes) > 5
+    again = tmp_path / lab.scale.relative_to(lab.folder)
+    assert {path.name for path in again.iterdir()} == {path.name for path in lab.scale.iterdir()}
+    for name in ("runs.jsonl", "table.md", "table.csv", "table.tex", "classes.csv", "figure.svg"):
+        assert (again / name).read_bytes() == (lab.scale / name).read_bytes(), name
+
+
+def test_an_override_that_names_no_folder_is_refused(here):
+    result = here("reproduce", "skip_distance", "data=sotu_bytes", "optim.lr='1e-3'")
+    assert result.returncode == 2
+    assert "names a folder of results" in result.stderr
 
 
 def test_another_item_takes_over_what_it_shares(lab):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from matplotlib.figure import Figure
 
+from analysis.figures.items.baseline_curve import baseline_curve
 from analysis.figures.items.classes import classes
 from analysis.figures.items.curves import curves
 from analysis.figures.items.grid import grid
@@ -17,7 +18,7 @@ from analysis.figures.items.rows import rows
 from analysis.items.table import ItemTable
 from sla_ablate.errors import InputError
 
-__all__ = ["KINDS", "classes", "curves", "item_figure"]
+__all__ = ["KINDS", "baseline_curve", "classes", "curves", "item_figure"]
 
 KINDS: Mapping[str, Callable[[ItemTable], Figure]] = {"line": line, "grid": grid, "rows": rows, "heads": heads}
 

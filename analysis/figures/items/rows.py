@@ -18,7 +18,8 @@ def rows(table: ItemTable) -> Figure:
     Every seed is a dot, below it the mean over seed pairs with its 95 % t-interval; the lowest is at the top.
     """
     found = table.rows[(table.rows["pattern"] != BASELINE) & (table.rows["pairs"] > 0)].sort_values("delta")
-    own = [key for key in table.item.rows if not key.startswith("pattern.")]  # the others are in the pattern's name
+    # The keys of patterns are in their names, and one that is the same for all says nothing.
+    own = [key for key in table.item.rows if not key.startswith("pattern.") and found[key].nunique() > 1]
     names = []
     for _, row in found.iterrows():
         keys = [f"{key_title(key).lower()} {plain(row[key])}" for key in own]
