@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -79,6 +80,12 @@ def add_trust(parser: Parser) -> None:
         action="store_true",
         help="read the corpora, call the functions and tell the loggers that the runs' own config.yaml name",
     )
+
+
+def check_no_run(name: str, given: str | Path) -> None:
+    """Raise an InputError where what is given is the folder of a run: a pattern of the shell that matched two."""
+    if os.path.exists(os.path.join(given, "record.json")):  # noqa: PTH110, PTH118 (any text may be a prompt)
+        raise InputError(f"{name} {str(given)!r} is the folder of a run; did a pattern of the shell match several?")
 
 
 def _folder(text: str) -> Path:

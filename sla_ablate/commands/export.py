@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser, add_force
+from sla_ablate.commands._arguments import Parser, add_force, check_no_run
 from sla_ablate.errors import InputError
 
 USAGE = "RUN OUT [--force]"
@@ -17,6 +17,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path, help="folder to write to")
     add_force(parser)
     options = parser.parse_args(arguments)
+    check_no_run("OUT", options.out)
     from sla_ablate.text.telling import tell_aside, waiting
 
     with waiting(f"writing the model of {options.run}", tell_aside):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from sla_ablate.bounds import Bounds
-from sla_ablate.commands._arguments import Parser, number
+from sla_ablate.commands._arguments import Parser, check_no_run, number
 from sla_ablate.errors import InputError
 from sla_ablate.text import escape
 
@@ -37,6 +37,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=number(Bounds(0, 2**63 - 1)), default=0, help="of the draws (default: 0)")
     options = parser.parse_intermixed_args(arguments)  # so that -- may stand after options too
     prompt = _utf8(options.prompt)
+    if prompt:
+        check_no_run("PROMPT", prompt)
     from sla_ablate.text.telling import tell_aside, waiting
 
     with waiting(f"loading the model of {options.run}", tell_aside):

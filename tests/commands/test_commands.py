@@ -426,6 +426,16 @@ def test_a_prompt_that_is_no_text_is_told(here):
     assert done.stderr == "sla-ablate: the prompt 'a\\udcff' is not UTF-8\n"
 
 
+@pytest.mark.parametrize("command", ["export", "generate"])
+def test_a_pattern_of_the_shell_that_matches_two_runs_does_no_harm(copy, here, command):
+    first, second = sorted(path for path in copy.glob("runs/*/*") if (path / "record.json").is_file())[:2]
+    before = sorted(second.rglob("*"))
+    done = here(command, str(first), str(second), *(["--force"] if command == "export" else []))
+    assert done.returncode == 2
+    assert "is the folder of a run" in done.stderr
+    assert sorted(second.rglob("*")) == before
+
+
 def test_a_reader_that_ends_gets_no_traceback():
     code = "import sys; sys.stdin.read(); from sla_ablate.commands import main; main(['patterns'])"
     command = [sys.executable, "-c", code]
