@@ -8,7 +8,7 @@ diverged run has `diverged_at_step`, the optimizer steps that were done when it 
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -19,8 +19,10 @@ import yaml
 from sla_ablate.config.bounds import check_numbers
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.files import check_inside, write_atomically
-from sla_ablate.runs.identity import SCHEMA, run_folders
+from sla_ablate.files import check_inside, read, write_atomically
+from sla_ablate.runs.digests import AGAIN, changed, seal, unseal
+from sla_ablate.runs.identity import SCHEMA
+from sla_ablate.runs.shape import Each, OrNone, check
 from sla_ablate.text.words import as_json
 
 CHECKPOINT = "checkpoints"
@@ -33,21 +35,55 @@ BEST = "best"
 
 Record = dict[str, Any]
 
+_RECORD, _RESULTS, _CONFIG = "record.json", "results.json", "config.yaml"
+_MOST_BYTES, _MOST_BYTES_OF_RESULTS = 2**24, 2**30
 _NAME = re.compile(r"[\w=+-][\w.=+-]*", re.ASCII)
-_RECORD, _RESULTS = "record.json", "results.json"
+_COUNT = range(10**15)
+_TABLE = Each(Each(range(4096), 4096), 4096)
+_SHAPE = {
+    "run_id": _NAME,
+    "setting": _NAME,
+    "pairing": str,
+    "state": ("waiting", "running", "done", "diverged", "failed", "interrupted"),
+    "attempt": _COUNT,
+    "error": OrNone(str),
+    "seed": _COUNT,
+    "pattern": {"name": str, "label": str, "key_source": _TABLE, "value_source": _TABLE},
+    "config": {
+        "model": {"block_size": range(1, 2**31)},
+        "optim": {"steps": range(1, 10**9 + 1), "batch_size": range(1, 10**6 + 1)},
+    },
+}
+_COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
+_DONE = {
+    "cost": dict.fromkeys((*_COSTS, "tokens", "tokens_per_second", "seconds"), float),
+    "environment": {"precision": str},
+}
+_RESULTS_SHAPE = {
+    "validation": {
+        "documents": Each(str),
+        "nll": Each(float),
+        **dict.fromkeys(("tokens", "bytes", "words"), Each(_COUNT)),
+        **{"context_length": _COUNT, "stride": OrNone(_COUNT), "start_token": OrNone(str)},
+    }
+}
+"""What is read of a record, of that of a done run and of its results; each may hold more."""
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
 def write_record(run: Path, record: Record) -> None:
-    """Replace the record of a run folder, atomically.
+    """Replace the record of a run folder, atomically; it has a digest of itself and, in `digests`, of other files.
 
     `results`, if it has any, go into a file of their own, first, so that records stay short and one that says `done`
     has them.
     """
+    record = dict(record)
     if "results" in record:
-        write_atomically(run / _RESULTS, _as_json(record["results"]))
-    write_atomically(run / _RECORD, _as_json({name: value for name, value in record.items() if name != "results"}))
+        text = _as_json(record.pop("results"))
+        write_atomically(run / _RESULTS, text)
+        record["digests"] = {**record.get("digests", {}), _RESULTS: hashlib.sha256(text).hexdigest()}
+    write_atomically(run / _RECORD, seal(record))
 
 
 def read_summary(run: Path) -> Record | None:
@@ -60,19 +96,22 @@ def read_summary(run: Path) -> Record | None:
     """
     for folder in (run, run / CHECKPOINT, run / CHECKPOINT / BEST):
         check_inside(folder)
+    path = run / _RECORD
     try:
-        record: Record = _read_json(run / _RECORD)
-        schema = record["schema"]
-    except FileNotFoundError:
+        record = unseal(read(run, _RECORD, _MOST_BYTES))
+        check(record, {"schema": int})
+        if record["schema"] == SCHEMA:
+            check(record, _SHAPE)
+            check(record, _DONE if record["state"] == "done" else {})
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (KeyError, TypeError):
-        raise _damaged(run / _RECORD) from None
-    if schema != SCHEMA:
-        raise InputError(f"{run / _RECORD} is of schema {schema}; this version reads {SCHEMA}")
-    for name in ("run_id", "setting"):  # which name files
-        if not _NAME.fullmatch(str(record.get(name, "-"))):
-            raise _damaged(run / _RECORD)
-    return record
+    except InputError:
+        raise
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    if record["schema"] != SCHEMA:
+        raise InputError(f"{path} is of schema {record['schema']}; this version reads {SCHEMA}")
+    return dict(record)
 
 
 def existing_summary(run: Path) -> Record:
@@ -103,10 +142,21 @@ def read_record(run: Path) -> Record | None:
     """
     record = read_summary(run)
     if record is not None and record["state"] == "done":
+        path = run / _RESULTS
         try:
-            record["results"] = _read_json(run / _RESULTS)
+            text = read(run, _RESULTS, _MOST_BYTES_OF_RESULTS)
+            expected = record.get("digests", {}).get(_RESULTS)
+            if expected is not None and hashlib.sha256(text).hexdigest() != expected:
+                raise changed(path)
+            results = unseal(text)
+            check(results, _RESULTS_SHAPE)
         except FileNotFoundError:
-            raise InputError(f"{run} is done but has no {_RESULTS}; delete the folder to have the run again") from None
+            raise InputError(f"{run} is done but has no {_RESULTS}; {AGAIN}") from None
+        except InputError:
+            raise
+        except ValueError as error:
+            raise _damaged(path, error) from None
+        record["results"] = results
     return record
 
 
@@ -114,19 +164,8 @@ def _as_json(value: Any) -> bytes:
     return (as_json(value, indent=1) + "\n").encode()
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        text = path.read_bytes()
-        value = json.loads(text)
-        if b"\\ud" in text.lower():  # perhaps half a surrogate pair, which no table can hold
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
-        return value
-    except (ValueError, RecursionError):
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> InputError:
-    return InputError(f"{path} is damaged; delete the folder to have the run again")
+def _damaged(path: Path, error: ValueError) -> InputError:
+    return InputError(f"{path} is damaged ({error}); {AGAIN}")
 
 
 def not_done(run: Path, record: Record) -> InputError:
@@ -135,19 +174,9 @@ def not_done(run: Path, record: Record) -> InputError:
     return InputError(f"{run} is {record['state']}, not done{reason}")
 
 
-def read_records(sweep: Path) -> list[Record]:
-    """Every record of a sweep, by run id.
-
-    Raises:
-        InputError: the folder has none.
-    """
-    records = [read_record(folder) for folder in run_folders(sweep)]
-    return [record for record in records if record is not None]
-
-
 def write_config(run: Path, config: RunConfig) -> None:
     """Replace `config.yaml` of a run folder, atomically."""
-    write_atomically(run / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False).encode())
+    write_atomically(run / _CONFIG, yaml.safe_dump(asdict(config), sort_keys=False).encode())
 
 
 def read_config(run: Path) -> RunConfig:
@@ -156,10 +185,12 @@ def read_config(run: Path) -> RunConfig:
     Raises:
         InputError: it has none, or one that this version does not understand.
     """
-    path = run / "config.yaml"
+    path = run / _CONFIG
     try:
-        config = RunConfig.from_dict(yaml.load(path.read_text(encoding="utf-8"), _YAML_LOADER))
+        config = RunConfig.from_dict(yaml.load(read(run, _CONFIG, _MOST_BYTES).decode(), _YAML_LOADER))
         check_numbers(config)
         return config
-    except (OSError, yaml.YAMLError, ValueError) as error:  # an InputError is a ValueError
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an InputError is a ValueError
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
