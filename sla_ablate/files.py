@@ -110,7 +110,7 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def check_inside(folder: Path) -> None:
+def check_inside(folder: Path | str) -> None:
     """Make sure of all that lies directly in a folder, if there is one.
 
     Raises:
@@ -122,7 +122,7 @@ def check_inside(folder: Path) -> None:
         return
     for entry in entries:
         if entry.is_symlink():
-            inside(folder, entry.name)
+            inside(Path(folder), entry.name)
         elif not (entry.is_file() or entry.is_dir()):
             raise InputError(f"{entry.path} is neither a file nor a folder; move it away")
 
@@ -154,30 +154,8 @@ def opened(folder: Path, name: str) -> Iterator[IO[bytes]]:
         FileNotFoundError: there is none.
         InputError: it is a link, or no file.
     """
-    *between, last = name.split("/")
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    for step in between:
-        descriptor = _below(descriptor, folder / name, step, os.O_DIRECTORY)
-    descriptor = _below(descriptor, folder / name, last, os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InputError(f"{folder / name} is no file")
-    with os.fdopen(descriptor, "rb") as file:
+    with os.fdopen(_descriptor(folder, name), "rb") as file:
         yield file
-
-
-def _below(parent: int, path: Path, name: str, flags: int) -> int:
-    """The descriptor of a name in an open folder, which is closed."""
-    try:
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | flags, dir_fd=parent)
-    except FileNotFoundError:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
-    except OSError as error:
-        if error.errno == errno.ELOOP or stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            raise InputError(f"{path} is a link, or lies behind one, and links are not followed") from None
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        os.close(parent)
 
 
 def read(folder: Path, name: str, most: int) -> bytes:
@@ -187,11 +165,43 @@ def read(folder: Path, name: str, most: int) -> bytes:
         FileNotFoundError: there is none.
         InputError: it is a link, or no file, or has more than `most` bytes.
     """
-    with opened(folder, name) as file:
-        contents = file.read(most + 1)
+    descriptor = _descriptor(folder, name)
+    try:
+        contents = os.read(descriptor, min(most, os.fstat(descriptor).st_size) + 1)
+        while len(contents) <= most and (more := os.read(descriptor, 1 << 20)):
+            contents += more  # of a file that grows, or is longer than one read gives
+    finally:
+        os.close(descriptor)
     if len(contents) > most:
         raise InputError(f"{folder / name} has more than {most / 1e6:,.0f} MB, the most that it can need")
     return contents
+
+
+def _descriptor(folder: Path, name: str) -> int:
+    path = f"{folder}/{name}"
+    *between, last = name.split("/")
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    for step in between:
+        descriptor = _below(descriptor, path, step, os.O_DIRECTORY)
+    descriptor = _below(descriptor, path, last, os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path} is no file")
+    return descriptor
+
+
+def _below(parent: int, path: str, name: str, flags: int) -> int:
+    """The descriptor of a name in an open folder, which is closed."""
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | flags, dir_fd=parent)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP or stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise InputError(f"{path} is a link, or lies behind one, and links are not followed") from None
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(parent)
 
 
 def sha256(path: Path) -> str:

@@ -94,9 +94,8 @@ def read_summary(run: Path) -> Record | None:
     Raises:
         InputError: the record is damaged, or of another schema version, or the folder holds links that lead out of it.
     """
-    for folder in (run, run / CHECKPOINT, run / CHECKPOINT / BEST):
-        check_inside(folder)
-    path = run / _RECORD
+    for folder in ("", f"/{CHECKPOINT}", f"/{CHECKPOINT}/{BEST}"):
+        check_inside(f"{run}{folder}")
     try:
         record = unseal(read(run, _RECORD, _MOST_BYTES))
         check(record, {"schema": int})
@@ -108,9 +107,9 @@ def read_summary(run: Path) -> Record | None:
     except InputError:
         raise
     except ValueError as error:
-        raise _damaged(path, error) from None
+        raise _damaged(run / _RECORD, error) from None
     if record["schema"] != SCHEMA:
-        raise InputError(f"{path} is of schema {record['schema']}; this version reads {SCHEMA}")
+        raise InputError(f"{run / _RECORD} is of schema {record['schema']}; this version reads {SCHEMA}")
     return dict(record)
 
 

@@ -46,8 +46,9 @@ def check(value: Any, shape: Shape) -> None:
 
 def _fault(value: Any, shape: Shape) -> str:
     """What is wrong, beginning with where; empty if nothing is."""
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
+    kind = type(shape)
+    if kind is dict:
+        if type(value) is not dict:
             return " is no mapping"
         for key, inner in shape.items():
             if key not in value:
@@ -55,22 +56,28 @@ def _fault(value: Any, shape: Shape) -> str:
             if fault := _fault(value[key], inner):
                 return f".{key}{fault}"
         return ""
-    if isinstance(shape, Each):
-        if not isinstance(value, list) or len(value) > shape.most:
-            return " is no list" if not isinstance(value, list) else f" has more than {shape.most} entries"
-        return next((f"[{n}]{fault}" for n, each in enumerate(value) if (fault := _fault(each, shape.of))), "")
-    if isinstance(shape, OrNone):
+    if kind is Each:
+        if type(value) is not list:
+            return " is no list"
+        if len(value) > shape.most:
+            return f" has more than {shape.most} entries"
+        of = shape.of
+        if type(of) is range and {*map(type, value)} == {int} and min(value) in of and max(value) in of:
+            return ""  # for which the way below takes five times as long
+        for n, each in enumerate(value):
+            if fault := _fault(each, of):
+                return f"[{n}]{fault}"
+        return ""
+    if kind is OrNone:
         return "" if value is None else _fault(value, shape.of)
-    return "" if _is(value, shape) else f" is not possible: {str(value)[:40]!r}"
-
-
-def _is(value: Any, shape: Shape) -> bool:
-    if isinstance(shape, range):
-        return type(value) is int and value in shape
-    if isinstance(shape, re.Pattern):
-        return isinstance(value, str) and shape.fullmatch(value) is not None
-    if isinstance(shape, tuple):
-        return value in shape
-    if shape is float:
-        return type(value) is float or (type(value) is int and abs(value) <= _LARGEST)
-    return type(value) is shape
+    if kind is range:
+        fits = type(value) is int and value in shape
+    elif kind is tuple:
+        fits = value in shape
+    elif kind is re.Pattern:
+        fits = type(value) is str and shape.fullmatch(value) is not None
+    elif shape is float:
+        fits = type(value) is float or (type(value) is int and abs(value) <= _LARGEST)
+    else:
+        fits = type(value) is shape
+    return "" if fits else f" is not possible: {str(value)[:40]!r}"

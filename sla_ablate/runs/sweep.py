@@ -83,8 +83,8 @@ def read_sweep(sweep: Path, record_of: Callable[[Path], Record | None] = read_re
         InputError: it holds no runs.
     """
     runs, left_out = [], []
-    for name in _names(sweep):
-        found = _read(sweep / name, record_of)
+    for name, is_link in _names(sweep):
+        found = _read(sweep / name, is_link, record_of)
         if isinstance(found, Run):
             runs.append(found)
         else:
@@ -98,11 +98,12 @@ def read_sweep(sweep: Path, record_of: Callable[[Path], Record | None] = read_re
     return Sweep(runs, left_out)
 
 
-def _names(sweep: Path) -> list[str]:
+def _names(sweep: Path) -> list[tuple[str, bool]]:
+    """The names of its folders, and whether each is a link to one."""
     try:
         with os.scandir(sweep) as entries:
             return sorted(
-                entry.name
+                (entry.name, entry.is_symlink())
                 for entry in entries
                 if not entry.name.startswith(".") and entry.name not in NOT_RUNS and entry.is_dir()
             )
@@ -110,9 +111,9 @@ def _names(sweep: Path) -> list[str]:
         return []
 
 
-def _read(folder: Path, record_of: Callable[[Path], Record | None]) -> Run | LeftOut:
+def _read(folder: Path, is_link: bool, record_of: Callable[[Path], Record | None]) -> Run | LeftOut:
     try:
-        if folder.is_symlink():
+        if is_link:
             raise InputError(f"{folder} is a link, and links are not followed; put there what it leads to")
         record = record_of(folder)
         if record is None and (folder / "config.yaml").exists() and not is_held(folder):  # else it is being entered
