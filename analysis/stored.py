@@ -45,6 +45,19 @@ def about_result(run: Path) -> dict[str, Any] | None:
         return None
 
 
+def faults(folder: Path) -> list[str]:
+    """What of the tables in the folder of a run or a sweep is not as `analyze` wrote it, a line each."""
+    lines = []
+    for name in (RESULT, HEADS, RUNS):
+        try:
+            _table(folder, name, _ABOUT_RESULT if name == RESULT else _ABOUT_TABLES)
+        except FileNotFoundError:
+            continue
+        except InputError as error:
+            lines.append(str(error))
+    return lines
+
+
 def read_result(run: Path) -> pa.Table:
     """The measurements of a run that has them; see `about_result`.
 

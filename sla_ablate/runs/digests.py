@@ -67,6 +67,23 @@ def _digest(folder: Path, name: str, stamp: tuple[int, ...]) -> str:
         return digest_of(file)
 
 
+DIGEST_BYTES = 32
+"""How long the digest is that a checkpoint ends with, of all that comes before it."""
+
+
+def check_end(folder: Path, name: str) -> None:
+    """Hold a file against the digest that it ends with.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is not whole, or was changed, or is no file.
+    """
+    with opened(folder, name) as file:
+        size = os.fstat(file.fileno()).st_size - DIGEST_BYTES
+        if size < 0 or bytes.fromhex(digest_of(file, size)) != file.read():
+            raise InputError(f"{folder / name} is not whole, or was changed since it was written")
+
+
 def check(folder: Path, expected: Mapping[str, str]) -> None:
     """Hold files in a folder against their digests.
 

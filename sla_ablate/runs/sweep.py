@@ -84,7 +84,9 @@ def read_sweep(sweep: Path, record_of: Callable[[Path], Record | None] = read_re
     """
     runs, left_out = [], []
     for name, is_link in _names(sweep):
-        found = _read(sweep / name, is_link, record_of)
+        found = (
+            LeftOut(sweep / name, "unreadable", _link(sweep / name)) if is_link else read_run(sweep / name, record_of)
+        )
         if isinstance(found, Run):
             runs.append(found)
         else:
@@ -111,10 +113,14 @@ def _names(sweep: Path) -> list[tuple[str, bool]]:
         return []
 
 
-def _read(folder: Path, is_link: bool, record_of: Callable[[Path], Record | None]) -> Run | LeftOut:
+def _link(folder: Path) -> LeftOut:
+    reason = f"{folder} is a link, and links are not followed; put there what it leads to"
+    return LeftOut(folder, "unreadable", reason)
+
+
+def read_run(folder: Path, record_of: Callable[[Path], Record | None] = read_record) -> Run | LeftOut:
+    """Read one folder; the arguments are those of `read_sweep`."""
     try:
-        if is_link:
-            raise InputError(f"{folder} is a link, and links are not followed; put there what it leads to")
         record = record_of(folder)
         if record is None and (folder / "config.yaml").exists() and not is_held(folder):  # else it is being entered
             raise InputError(

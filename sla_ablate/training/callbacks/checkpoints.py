@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import time
 from collections.abc import Callable
@@ -15,12 +14,12 @@ import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from sla_ablate.errors import InputError
-from sla_ablate.files import digest_of, opened, replacing
+from sla_ablate.files import opened, replacing
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
+from sla_ablate.runs.digests import check_end
 from sla_ablate.text.telling import Voice
 from sla_ablate.training.ranks import agree
 
-_DIGEST_BYTES = 32
 AT_LEAST = 2
 """Checkpoints that a run has while it trains: where the last is damaged, it goes on from the one before."""
 
@@ -107,11 +106,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         try:
+            check_end(path.parent, path.name)
             with opened(path.parent, path.name) as file:
-                size = os.fstat(file.fileno()).st_size - _DIGEST_BYTES
-                if size < 0 or bytes.fromhex(digest_of(file, size)) != file.read():
-                    raise InputError(f"{path} is not whole, or was changed since it was written")
-                file.seek(0)
                 checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError):
             raise InputError(f"{path} is no checkpoint of this program") from None
