@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from sla_ablate.errors import InputError
 from sla_ablate.files import read, write_atomically
-from sla_ablate.runs.digests import digest, digests, seal, unseal
-from sla_ablate.runs.shape import check
+from sla_ablate.runs.digests import digest, digests
+from sla_ablate.text.sealed import seal, unseal
+from sla_ablate.text.shape import check
 
 RESULT = "analysis.parquet"
 """The file in a run's folder with its rows of `heads.parquet`."""

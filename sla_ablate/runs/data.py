@@ -45,9 +45,13 @@ def finder(may_prepare: bool = False) -> Callable[[Path], TokenShards]:
             made[key] = shards = made.get(key) or prepare(config.data)
             if setting_of(config, shards.digest) == setting:
                 return shards
+        readable = {folder for _, folder in chain.from_iterable(map(held, caches))}
+        manifests = (path for name in caches for path in Path(name).expanduser().glob("*/manifest.json"))
+        others = [str(path) for path in manifests if path.parent not in readable]
         raise InputError(
             f"{run / 'config.yaml'} names other data, or another model, than the run was trained with, or data that"
             f" are not prepared in {' or '.join(caches)}; to have analyze or retry prepare them, add --trust"
+            + (f" (not readable: {', '.join(others)})" if others else "")
         )
 
     return find

@@ -12,7 +12,7 @@ from typing import Any
 from sla_ablate.errors import InputError
 from sla_ablate.files import opened, read
 from sla_ablate.runs.digests import changed
-from sla_ablate.runs.shape import check
+from sla_ablate.text.shape import check
 
 METRICS = "metrics.jsonl"
 Line = dict[str, Any]

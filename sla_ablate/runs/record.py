@@ -20,9 +20,10 @@ from sla_ablate.config.bounds import check_numbers
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
 from sla_ablate.files import check_inside, read, write_atomically
-from sla_ablate.runs.digests import AGAIN, changed, seal, unseal
+from sla_ablate.runs.digests import AGAIN, changed
 from sla_ablate.runs.identity import SCHEMA
-from sla_ablate.runs.shape import Each, OrNone, check
+from sla_ablate.text.sealed import seal, unseal
+from sla_ablate.text.shape import Each, OrNone, check
 from sla_ablate.text.words import as_json
 
 CHECKPOINT = "checkpoints"
