@@ -23,7 +23,7 @@ from sla_ablate.files import check_inside, read, write_atomically
 from sla_ablate.runs.digests import AGAIN, changed
 from sla_ablate.runs.identity import SCHEMA
 from sla_ablate.text.sealed import seal, unseal
-from sla_ablate.text.shape import Each, OrNone, check
+from sla_ablate.text.shape import Each, OrNone, Shape, check
 from sla_ablate.text.words import as_json
 
 CHECKPOINT = "checkpoints"
@@ -93,25 +93,11 @@ def read_summary(run: Path) -> Record | None:
     Whoever works with a run reads this first. So it is here that a folder of somebody else's is looked at.
 
     Raises:
-        InputError: the record is damaged, or of another schema version, or the folder holds links that lead out of it.
+        InputError: the record is damaged, or of another schema version, the folder holds links that lead out of it, or
+            the run is done and its results are missing or were changed.
     """
-    for folder in ("", f"/{CHECKPOINT}", f"/{CHECKPOINT}/{BEST}"):
-        check_inside(f"{run}{folder}")
-    try:
-        record = unseal(read(run, _RECORD, _MOST_BYTES))
-        check(record, {"schema": int})
-        if record["schema"] == SCHEMA:
-            check(record, _SHAPE)
-            check(record, _DONE if record["state"] == "done" else {})
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except InputError:
-        raise
-    except ValueError as error:
-        raise _damaged(run / _RECORD, error) from None
-    if record["schema"] != SCHEMA:
-        raise InputError(f"{run / _RECORD} is of schema {record['schema']}; this version reads {SCHEMA}")
-    return dict(record)
+    record, _ = _read(run)
+    return record
 
 
 def existing_summary(run: Path) -> Record:
@@ -138,26 +124,53 @@ def read_record(run: Path) -> Record | None:
     """The record of a run folder, with `results` if the run is done; None if it has no record.
 
     Raises:
-        InputError: as `read_summary`, or the results are missing or damaged.
+        InputError: as `read_summary`, or the results are damaged.
     """
-    record = read_summary(run)
-    if record is not None and record["state"] == "done":
-        path = run / _RESULTS
-        try:
-            text = read(run, _RESULTS, _MOST_BYTES_OF_RESULTS)
-            expected = record.get("digests", {}).get(_RESULTS)
-            if expected is not None and hashlib.sha256(text).hexdigest() != expected:
-                raise changed(path)
-            results = unseal(text)
-            check(results, _RESULTS_SHAPE)
-        except FileNotFoundError:
-            raise InputError(f"{run} is done but has no {_RESULTS}; {AGAIN}") from None
-        except InputError:
-            raise
-        except ValueError as error:
-            raise _damaged(path, error) from None
-        record["results"] = results
+    record, text = _read(run)
+    if record is not None and text is not None:
+        record["results"] = _checked(run / _RESULTS, text, _RESULTS_SHAPE)
     return record
+
+
+def _read(run: Path) -> tuple[Record | None, bytes | None]:
+    """The record, and the results of a done run as text."""
+    for folder in ("", f"/{CHECKPOINT}", f"/{CHECKPOINT}/{BEST}"):
+        check_inside(f"{run}{folder}")
+    try:
+        text = read(run, _RECORD, _MOST_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, None
+    record = _checked(run / _RECORD, text, {"schema": int})
+    if record["schema"] != SCHEMA:
+        raise InputError(f"{run / _RECORD} is of schema {record['schema']}; this version reads {SCHEMA}")
+    _check(run / _RECORD, record, _SHAPE)
+    if record["state"] != "done":
+        return record, None
+    _check(run / _RECORD, record, _DONE)
+    try:
+        results = read(run, _RESULTS, _MOST_BYTES_OF_RESULTS)
+    except FileNotFoundError:
+        raise InputError(f"{run} is done but has no {_RESULTS}; {AGAIN}") from None
+    expected = record.get("digests", {}).get(_RESULTS)
+    if expected is not None and hashlib.sha256(results).hexdigest() != expected:
+        raise changed(run / _RESULTS)
+    return record, results
+
+
+def _checked(path: Path, text: bytes, shape: Shape) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = unseal(text)
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    _check(path, value, shape)
+    return value
+
+
+def _check(path: Path, value: Any, shape: Shape) -> None:
+    try:
+        check(value, shape)
+    except ValueError as error:
+        raise _damaged(path, error) from None
 
 
 def _as_json(value: Any) -> bytes:
