@@ -173,6 +173,8 @@ class Matrix:
             numbers = _bytes(self.work, "exported/model.safetensors", "exported/config.json")
         elif command in ("train", "retry"):
             numbers = self._results(self.work, sweep)
+            if sweep == "done":  # whose models these commands do not look at
+                numbers = {path: results for path, results in numbers.items() if path.endswith("results.json")}
         return Outcome(code, stdout + stderr, stderr, numbers)
 
     def _results(self, root: Path, sweep: str) -> dict[str, bytes]:
