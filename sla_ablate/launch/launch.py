@@ -80,7 +80,7 @@ def carry_out_all(
         if state in ("failed", "diverged") and (record := read_summary(run.folder)):
             tell(f"{run.folder.name}  {state}: {record['error']}")
     if known:
-        tell(f"{known} run(s) had diverged before and would again: not repeated unless their folders are deleted")
+        tell(f"{known} run(s) had diverged before and would again: not repeated unless their folders are moved away")
     tell(ledger.count(states))
     if sweep_signals.received:
         _requeue(sweep_signals.received[0])

@@ -1,4 +1,4 @@
-"""What runs and their analysis left is checked where it is used: no flipped bit and no other's file changes a number."""
+"""What runs and their analysis left is checked where it is used: no flipped bit, no other file changes a number."""
 
 from __future__ import annotations
 
