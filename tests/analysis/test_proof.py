@@ -7,6 +7,7 @@ import shutil
 
 import pandas as pd
 import pytest
+from made_up_records import ending
 
 from analysis.analyze import Effort, analyze, analyze_run
 from analysis.figures import open_sweep, write_figures
@@ -28,7 +29,6 @@ from sla_ablate.training.evaluation import document_nll
 from sla_ablate.training.module import build_model
 
 EFFORT = Effort(tokens=40, query_rows=4)
-COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,10 @@ def trained(tmp_path_factory, small_corpus):
         model = build_model(config, 257)
         save_model(model, shards, run / CHECKPOINT)
         (run / "metrics.jsonl").write_text('{"step": 1, "loss": 5.0}\n')
-        cost = dict.fromkeys((*COSTS, "seconds", "tokens_per_second"), 1.0) | {"tokens": 16}
-        ending = {"state": "done", "cost": cost, "environment": {"precision": "fp32"}, "digests": digests_of(run)}
-        results = {"results": {"validation": document_nll(model, shards, tokens=200)}}
-        write_record(run, {**read_record(run), **ending, **results})
+        end = ending()
+        end["cost"]["tokens"] = 16
+        end |= {"digests": digests_of(run), "results": {"validation": document_nll(model, shards, tokens=200)}}
+        write_record(run, {**read_record(run), **end})
     return folder / "sweep"
 
 

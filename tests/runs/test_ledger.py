@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from made_up_records import ending
 
 from sla_ablate.config.schema import ModelConfig, OptimConfig, RunConfig
 from sla_ablate.errors import InputError
@@ -38,14 +39,7 @@ def change(folder, **values):
 
 
 def finish(folder):
-    costs = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
-    cost = dict.fromkeys((*costs, "tokens", "seconds", "tokens_per_second"), 7.0)
-    numbers = {name: [1] * 5 for name in ("nll", "tokens", "bytes", "words")}
-    validation = {"documents": ["a"] * 5, **numbers, "context_length": 4, "stride": 4, "start_token": None}
-    change(
-        folder, state="done", attempt=1, cost=cost, environment={"precision": "fp32"},
-        results={"validation": validation},
-    )  # fmt: skip
+    change(folder, **ending(tokens_per_second=7.0))
 
 
 def test_a_run_waits_until_it_is_carried_out(folder):
