@@ -27,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,18 +140,26 @@ class Matrix:
             self.expected[key] = self._carry_out(sweep, cell.command)
         self._restore()
         self._damage(cell, chance)
+        changed = self._is_changed(cell)
         outcome = self._carry_out(sweep, cell.command)
-        return self._judge(cell, self.expected[key], outcome), outcome.output
+        return self._judge(cell, changed, self.expected[key], outcome), outcome.output
 
-    def _judge(self, cell: Cell, expected: Outcome, outcome: Outcome) -> str:
+    def _is_changed(self, cell: Cell) -> bool:
+        """Whether a file is there and another than it was; that of another run may be the same."""
+        path, before = (self.folder(cell.target, root) / cell.file for root in (self.work, self.pristine))
+        if path.is_file() and not path.is_symlink():
+            return path.read_bytes() != before.read_bytes()
+        return path.exists()
+
+    def _judge(self, cell: Cell, changed: bool, expected: Outcome, outcome: Outcome) -> str:
         told = any(
             name in outcome.output for name in (Path(cell.file).name, str(self.folder(cell.target, self.work)))
         ) or (outcome.code != 0 and self.folder(cell.target, self.work).name in outcome.output)
         if "Traceback" in outcome.output or outcome.code not in (0, 1, 2):
             return "wrong"
         if outcome.code == 0 and outcome.numbers == expected.numbers:
-            changed = cell.damage not in ("renamed", "removed") and cell.file not in NOT_SEALED
-            missed = cell.command == "verify" and cell.target == "done" and changed
+            sealed = cell.target == "done" and cell.file not in NOT_SEALED
+            missed = cell.command == "verify" and changed and sealed
             return "wrong" if missed else "same"
         if outcome.code == 0 and not outcome.stderr:
             return "wrong"
@@ -338,7 +347,8 @@ def _train(folder: str, stop_at: int | None) -> None:
     from sla_ablate.training.callbacks import checkpoints
 
     if stop_at is not None:
-        checkpoints.Checkpoints.minutes = property(lambda self: 1e-9, lambda self, value: None)  # at every step
+        always = property(lambda self: 1e-9, lambda self, value: None)
+        checkpoints.Checkpoints.minutes = always  # type: ignore[assignment]
         saved = checkpoints.AtomicCheckpointIO.save_checkpoint
 
         def save(self: Any, checkpoint: Any, path: Path, storage_options: Any = None) -> None:
@@ -381,7 +391,7 @@ def _fork_what_is_started(stop_at: int | None) -> None:
                 child = os.fork()
                 if child == 0:
                     os.dup2(log.fileno(), 2)
-                    _exit_as(lambda argument=argument: worker.main([argument]))
+                    _exit_as(partial(worker.main, [argument]))
                 _, status = os.waitpid(child, 0)
                 code = os.waitstatus_to_exitcode(status)
                 log.seek(0)

@@ -39,8 +39,6 @@ RARE = 1.25e-6
 """A bigram is rare that makes up at most such a part of the training split, or occurs once in it."""
 _CHUNK = 1 << 20
 _VERSION = 1
-_OF = "data"
-"""Name beside the counts of the digest of what was counted."""
 _MOST_BYTES = 2**31
 
 
@@ -70,13 +68,13 @@ class TokenCounts:
         try:
             with np.load(io.BytesIO(read(shards.folder, path.name, _MOST_BYTES))) as stored:
                 arrays = dict(stored)
-                if arrays.pop(_OF, shards.digest) == shards.digest:
+                if arrays.pop("data", shards.digest) == shards.digest:
                     return cls(**arrays)
         except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
             pass  # not counted yet, or damaged
         counts = cls._count(shards, shards.scored(tokens), log)
         buffer = io.BytesIO()
-        np.savez(buffer, **{_OF: np.array(shards.digest)}, **vars(counts))
+        np.savez(buffer, data=np.array(shards.digest), **vars(counts))
         write_atomically(path, buffer.getvalue())
         return counts
 

@@ -21,7 +21,7 @@ from sla_ablate.files import check_inside, without_dots
 from sla_ablate.runs.data import finder
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.ledger import check_folder
-from sla_ablate.runs.record import read_config, read_summary
+from sla_ablate.runs.record import Record, read_config, read_summary
 from sla_ablate.runs.sweep import LeftOut, check_all_read, read_sweep
 from sla_ablate.text.telling import tell, waiting
 
@@ -133,12 +133,9 @@ def stored_plan(
         config = configs[folder]
         config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
         try:
-            (run,) = _checked([config], hydra, lambda folder=folder: [data_of(folder)])
-            check_folder(folder, stored.record, identify(config, run.data_digest), run.data_digest)
+            runs.append(_stored(folder, stored.record, config, hydra, data_of))
         except InputError as error:
             left_out.append(LeftOut(folder, "unreadable", str(error)))
-        else:
-            runs.append(run)
     if not runs:
         check_all_read(left_out)
     hydra.output, hydra.sweep = runs[0].config.output, runs[0].config.sweep
@@ -146,6 +143,14 @@ def stored_plan(
     hydra.trainer.devices = max(run.config.trainer.devices for run in runs)
     hydra.trainer.accelerator = runs[0].config.trainer.accelerator
     return Plan(runs, len(runs), hydra, left_out=left_out)
+
+
+def _stored(
+    folder: Path, record: Record, config: RunConfig, hydra: DictConfig, data_of: Callable[[Path], TokenShards]
+) -> Run:
+    (run,) = _checked([config], hydra, lambda: [data_of(folder)])
+    check_folder(folder, record, identify(config, run.data_digest), run.data_digest)
+    return run
 
 
 def _checked(

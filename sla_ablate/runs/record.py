@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ def _damaged(path: Path, error: ValueError) -> InputError:
     return InputError(f"{path} is damaged ({error}); {AGAIN}")
 
 
-def not_done(run: Path, record: Record) -> InputError:
+def not_done(run: Path, record: Mapping[str, Any]) -> InputError:
     """The error for a run that is not done where one that is done is needed, with the reason where there is one."""
     reason = f": {record['error']}" if record["error"] else ""
     return InputError(f"{run} is {record['state']}, not done{reason}")

@@ -82,11 +82,10 @@ def read_sweep(sweep: Path, record_of: Callable[[Path], Record | None] = read_re
     Raises:
         InputError: it holds no runs.
     """
-    runs, left_out = [], []
+    runs: list[Run] = []
+    left_out: list[LeftOut] = []
     for name, is_link in _names(sweep):
-        found = (
-            LeftOut(sweep / name, "unreadable", _link(sweep / name)) if is_link else read_run(sweep / name, record_of)
-        )
+        found = _link(sweep / name) if is_link else read_run(sweep / name, record_of)
         if isinstance(found, Run):
             runs.append(found)
         else:

@@ -7,7 +7,7 @@ import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import lightning as L
 import torch
@@ -92,7 +92,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with replacing(Path(path)) as file:
             hashing = _Hashing(file)
             try:
-                torch.save(checkpoint, hashing)
+                torch.save(checkpoint, cast(IO[bytes], hashing))
             except RuntimeError as error:
                 # torch.save hides the reason for which a write failed behind an error of its own.
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
