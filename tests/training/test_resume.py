@@ -107,7 +107,9 @@ class Attempts:
         checkpoints = sorted(self.checkpoints.glob("*.ckpt"))
         state = torch.load(checkpoints[-1], weights_only=True)
         return {
-            "files": sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*")),
+            "files": sorted(
+                str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.suffix != ".refused"
+            ),
             "weights": (self.checkpoints / "model.safetensors").read_bytes(),
             "best": (self.checkpoints / "best" / "model.safetensors").read_bytes(),
             "optimizer": _plain(state["optimizer_states"]),
@@ -210,11 +212,15 @@ def torture(attempts: Attempts, config: RunConfig, chance: random.Random) -> Non
             time.sleep(chance.uniform(0, 0.03))
         attempts.kill(process)
         kills += 1
+        if kills == 2:  # which costs the run a step
+            path, _ = last_checkpoint(attempts.checkpoints)
+            path.write_bytes(path.read_bytes()[:-100] + bytes(100))
         with (attempts.folder / "metrics.jsonl").open("a") as metrics:
             metrics.write('{"step": 5, "lo')  # half a line
         if chance.random() < 0.3:
             kill_early()
     assert kills > 2
+    assert any("was changed since it was written; set aside" in line for line in attempts.said())
 
     # Between the end of training and the record.
     process = start()
