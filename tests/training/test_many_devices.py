@@ -17,7 +17,7 @@ from sla_ablate.config.schema import ModelConfig, OptimConfig, PatternConfig, Ru
 from sla_ablate.data.config import DataConfig
 from sla_ablate.errors import InputError
 from sla_ablate.processes.signals import INTERRUPTED
-from sla_ablate.runs.record import read_config
+from sla_ablate.runs.record import read_config, write_record
 
 STEPS = 24
 ROUNDING = 2e-6
@@ -187,12 +187,21 @@ def test_no_rank_outlives_another(start):
 
 def test_what_every_rank_finds_wrong_is_one_line(start):
     attempts = start("run", 2)
+    pattern = attempts.entered["pattern"]
+    write_record(attempts.folder, attempts.entered | {"pattern": pattern | {"key_source": pattern["key_source"][::-1]}})
+    assert attempts.finish() == 1
+    assert attempts.said()[-1].endswith("gives other tables than when the run was entered; enter it again")
+    assert not any("Traceback" in line for line in attempts.said())
+
+
+def test_a_checkpoint_is_refused_once_for_all_ranks(start):
+    attempts = start("run", 2)
     attempts.checkpoints.mkdir()
     path = attempts.checkpoints / "step-00000003.ckpt"
-    path.write_bytes(b"not a checkpoint")
-    assert attempts.finish() == 1
-    assert attempts.said()[-1] == f"run  {path} is no checkpoint of this program; remove it and run the same command"
-    assert not any("Traceback" in line for line in attempts.said())
+    path.write_bytes(b"not a checkpoint" * 10)
+    assert attempts.finish() == 0
+    line = f"run  {path} is not whole, or was changed since it was written; set aside"
+    assert [said for said in attempts.said() if str(path) in said] == [line] * 2  # shown, and in the log
 
 
 @pytest.mark.slow
