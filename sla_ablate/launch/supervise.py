@@ -20,6 +20,7 @@ from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import Call, LostError, Zygote
 from sla_ablate.runs.provenance import begin, now
 from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_record
+from sla_ablate.text import streams
 from sla_ablate.text.telling import Voice, tell
 
 WORKER = "sla_ablate.training.worker"
@@ -44,6 +45,7 @@ def carry_out(folder: Path) -> None:
     Raises:
         KeyboardInterrupt: a signal asked the sweep to stop.
     """
+    streams.settle()  # of a launcher's own process
     sweep_signals.listen()
     say = Voice(folder.name)
     with claim(folder) as lock, sweep_signals.heeded():

@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 from sla_ablate.processes.signals import end_with_parent
+from sla_ablate.text import streams
 
 # A process that forks must have one thread only. pyarrow's allocator starts one as it is loaded, used or not; those of
 # OpenBLAS, which numpy and scipy start, are ended before a fork by OpenBLAS itself.
@@ -195,6 +196,7 @@ def _end_with(parent: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Entry point of the zygote, and in the processes forked from it of a run."""
     descriptor, parent, *names = arguments
+    streams.settle()
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Slurm signals every process of a job; the supervisor and the run answer
     _end_with(int(parent))
