@@ -66,11 +66,16 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.close(folder)
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace `path` with `data`, as `replacing` does, in a folder that exists."""
+    with replacing(path) as file:
+        file.write(data)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` with `data`, and make its folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(data)
+    replace_file(path, data)
 
 
 def without_dots(path: Path) -> Path:
@@ -155,13 +160,12 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def claim(folder: Path, patience: float = 1) -> Iterator[int | None]:
-    """Hold a folder, such as a run's, so that no other process works on the same.
+    """Hold a folder that exists, such as a run's, so that no other process works on the same.
 
     Yields the descriptor of the lock, to be inherited by the process that does the work (the folder is
     held until both are gone), or None if another living process holds the folder for so many seconds:
     one that only looks (`is_held`) holds it for an instant.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         deadline = time.monotonic() + patience

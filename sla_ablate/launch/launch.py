@@ -69,7 +69,7 @@ def carry_out_all(
     except Exception as error:
         if not sweep_signals.received:  # else a process of the launcher's that had not begun to listen yet
             failure = error
-    states = _states(runs)
+    states = [state if run.folder.is_dir() else "removed" for run, state in zip(runs, _states(runs), strict=True)]
     for run, state in zip(runs, states, strict=True):
         if state in ("failed", "diverged") and (record := read_summary(run.folder)):
             tell(f"{run.folder.name}  {state}: {record['error']}")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sla_ablate.config.compose import CONFIG_NAME, compose, compose_cell
-from sla_ablate.config.extras import beyond_computation, check_logger
+from sla_ablate.config.compose import CONFIG_NAME, compose, compose_cell, literal
+from sla_ablate.config.extras import check_logger, check_trusted
 from sla_ablate.config.machine import most_threads, natural_precision
 from sla_ablate.config.schema import RunConfig, TrainerConfig
 from sla_ablate.config.search_space import SearchSpace
@@ -117,14 +117,13 @@ def stored_plan(
             raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
     if not trust:
         for config, folder in zip(configs, folders, strict=True):
-            if asked := beyond_computation(config):
-                raise InputError(f"{folder / 'config.yaml'} asks for {asked}; if you trust it, add --trust")
+            check_trusted(folder / "config.yaml", config)
     hydra = compose(overrides, config_dir=config_dir, config_name=config_name).hydra
     runs = _checked(configs, hydra, lambda: data_of_all(folders, may_prepare=trust))
     for folder, run in zip(folders, runs, strict=True):
         if record := read_summary(folder):
-            check_folder(folder, record, identify(run.config, run.data_digest), run.data_digest)
-    hydra.output, hydra.sweep = configs[0].output, configs[0].sweep
+            check_folder(folder, record, run.config, run.data_digest)
+    hydra.output, hydra.sweep = literal(Path(configs[0].output)), configs[0].sweep
     hydra.trainer.threads = max(run.config.trainer.threads for run in runs)
     hydra.trainer.devices = max(run.config.trainer.devices for run in runs)
     hydra.trainer.accelerator = configs[0].trainer.accelerator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from sla_ablate.processes.memory import group_bytes
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import Call, LostError, Zygote
 from sla_ablate.runs.provenance import begin, now
-from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_record
+from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, record_stamp, write_record
 from sla_ablate.text import streams
 from sla_ablate.text.telling import Voice, tell
 
@@ -48,6 +49,9 @@ def carry_out(folder: Path) -> None:
     streams.settle()  # of a launcher's own process
     sweep_signals.listen()
     say = Voice(folder.name)
+    if not folder.is_dir():
+        say("its folder was removed before it ran")
+        return
     with claim(folder) as lock, sweep_signals.heeded():
         record = read_summary(folder)
         if lock is None:
@@ -65,7 +69,13 @@ def carry_out(folder: Path) -> None:
                         borrow(t.accelerator, t.devices, lambda: bool(sweep_signals.received))
                     )
                 if device is not None and not sweep_signals.received:
-                    _attempt(folder, config, record, lock, device, say)
+                    try:
+                        _attempt(folder, config, record, lock, device, say)
+                    except FileNotFoundError:
+                        if record_stamp(folder) is not None:
+                            raise
+            if record_stamp(folder) is None:
+                _end_as_removed(folder, say)
     if sweep_signals.received:
         sweep_signals.follow()
 
@@ -89,7 +99,6 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     lines = [line.removeprefix(f"{folder.name}  ") for line in logged]
     finished = read_summary(folder)
     if finished is None:
-        say("its folder was removed while it ran")
         return
     finished["sittings"][-1]["ended"] = now()
     if finished["state"] in FINAL:
@@ -105,6 +114,12 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     say(f"{state}: {error}; see {folder / 'run.log'}")
     if state == "failed" and traceback:
         tell("\n".join(f"  {line}" for line in traceback))
+
+
+def _end_as_removed(folder: Path, say: Voice) -> None:
+    if not (folder / "config.yaml").exists():  # else it was the record alone
+        shutil.rmtree(folder, ignore_errors=True)  # what was written while it was removed
+    say("its folder was removed while it ran")
 
 
 @cache

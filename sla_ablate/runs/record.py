@@ -19,7 +19,7 @@ import yaml
 from sla_ablate.config.bounds import check_numbers
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.files import check_inside, write_atomically
+from sla_ablate.files import check_inside, replace_file
 from sla_ablate.runs.identity import SCHEMA, run_folders
 from sla_ablate.text.words import as_json
 
@@ -46,8 +46,8 @@ def write_record(run: Path, record: Record) -> None:
     has them.
     """
     if "results" in record:
-        write_atomically(run / _RESULTS, _as_json(record["results"]))
-    write_atomically(run / _RECORD, _as_json({name: value for name, value in record.items() if name != "results"}))
+        replace_file(run / _RESULTS, _as_json(record["results"]))
+    replace_file(run / _RECORD, _as_json({name: value for name, value in record.items() if name != "results"}))
 
 
 def read_summary(run: Path) -> Record | None:
@@ -147,7 +147,7 @@ def read_records(sweep: Path) -> list[Record]:
 
 def write_config(run: Path, config: RunConfig) -> None:
     """Replace `config.yaml` of a run folder, atomically."""
-    write_atomically(run / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False).encode())
+    replace_file(run / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False).encode())
 
 
 def read_config(run: Path) -> RunConfig:

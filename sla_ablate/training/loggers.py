@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sla_ablate.config.schema import RunConfig
-from sla_ablate.files import write_atomically
+from sla_ablate.files import replace_file
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -140,7 +140,7 @@ def opened(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Itera
     if name == "none":
         yield None
         return
-    write_atomically(folder / UNSENT, b"")
+    replace_file(folder / UNSENT, b"")
     run = RunLogger(lambda: _OPEN[name](config, folder), name, say)
     status = "FAILED"
     try:
@@ -153,7 +153,7 @@ def opened(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Itera
         if run.close(status):
             (folder / UNSENT).unlink(missing_ok=True)
         else:
-            say(f"{name} was not told everything; later: sla-ablate send {folder.parent}")
+            say(f"{name} was not told everything; later: sla-ablate send --trust {folder.parent}")
 
 
 def send(folder: Path, config: RunConfig, status: str, say: Callable[[str], None]) -> bool:
@@ -206,7 +206,7 @@ def _wandb(config: RunConfig, folder: Path) -> _Open:
 
     identifier = folder / "wandb.id"
     if not identifier.exists():
-        write_atomically(identifier, secrets.token_hex(4).encode())
+        replace_file(identifier, secrets.token_hex(4).encode())
     earlier = list((folder / "wandb").glob("offline-run-*"))
     logger = WandbLogger(
         folder.name,
@@ -260,7 +260,7 @@ def _mlflow(config: RunConfig, folder: Path) -> _Open:
     )
     told: set[tuple[int, str]] = set()
     if earlier is None:
-        write_atomically(identifier, str(logger.run_id).encode())
+        replace_file(identifier, str(logger.run_id).encode())
     else:
         logger.experiment.update_run(logger.run_id, status="RUNNING")
         for name in earlier.data.metrics:

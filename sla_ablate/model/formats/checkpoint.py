@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from sla_ablate.errors import InputError
-from sla_ablate.files import write_atomically
+from sla_ablate.files import replace_file
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.model.formats.weights import Model, with_weights
 from sla_ablate.model.transformer import Transformer
@@ -20,14 +20,14 @@ from sla_ablate.text.words import as_json
 
 
 def save(model: Transformer, folder: Path) -> None:
-    """Write a model to a folder, each file atomically."""
+    """Write a model to a folder that exists, each file atomically."""
     config = {
         **asdict(model.config),
         "key_source": model.pattern.key_source.tolist(),
         "value_source": model.pattern.value_source.tolist(),
     }
-    write_atomically(folder / "config.json", (as_json(config, indent=1) + "\n").encode())
-    write_atomically(folder / "model.safetensors", to_bytes(model.state_dict()))
+    replace_file(folder / "config.json", (as_json(config, indent=1) + "\n").encode())
+    replace_file(folder / "model.safetensors", to_bytes(model.state_dict()))
 
 
 def load(cls: type[Model], folder: Path) -> Model:
