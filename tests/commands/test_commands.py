@@ -86,6 +86,10 @@ def copy(trained, tmp_path):
         ),
         (["data.path=/nowhere/x.txt"], "'/nowhere/x.txt' does not exist"),
         (["--force"], "option '--force' is unknown"),
+        *(
+            ([f"sweep='{name}'"], "sweep=.* is no name of a sweep; choose letters, digits")
+            for name in ("..", ".x", "a/b", "a b", "a=b", "é", "*", "a?")
+        ),
         (["-m", "pattern=sla", "pattern.distance=1,7,x"], "pattern.distance: Value 'x'"),
     ],
 )
@@ -97,6 +101,19 @@ def test_bad_input_is_one_line_and_exit_code_2_and_writes_nothing(here, tmp_path
     assert done.stderr.count("\n") == 1
     assert done.stdout == "" or "prepared" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["${oc.env:SECRET}", "${}"])
+def test_the_name_of_a_folder_is_read_as_no_variable(here, tmp_path, tiny, monkeypatch, name):
+    monkeypatch.setenv("SECRET", "secret")
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    for arguments in (["train", *tiny], ["train", "-m", *tiny, "seed=0,1"], ["prepare", *tiny]):
+        done = here(*arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"'{tmp_path / name}' has a name in which Hydra reads a variable" in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+    assert list((tmp_path / name).iterdir()) == []
 
 
 def test_bad_input_is_one_line_of_a_real_process_too(sla, tmp_path):

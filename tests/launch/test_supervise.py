@@ -99,6 +99,17 @@ def test_a_run_that_takes_too_much_memory_is_ended(carry_out):
     assert record["error"].endswith("GB of memory, more than limits.memory_gb=0.4")
 
 
+@pytest.mark.parametrize("after", ["", "folder.mkdir(); (folder / '.half').touch()"])
+def test_a_run_whose_folder_is_removed_ends_as_such_and_leaves_nothing(carry_out, capsys, after):
+    supervise._zygote.cache_clear()
+    assert carry_out(f"import shutil; shutil.rmtree(folder); {after}") is None
+    assert capsys.readouterr().out.endswith("  its folder was removed while it ran\n")
+    assert not carry_out.folder.exists()
+    supervise.carry_out(carry_out.folder)
+    assert capsys.readouterr().out.endswith("  its folder was removed before it ran\n")
+    assert not carry_out.folder.exists()
+
+
 def test_nothing_of_a_run_outlives_it(carry_out):
     carry_out("import subprocess; subprocess.Popen(['sleep', '60']); print(1 / 0)")
     assert not is_held(carry_out.folder)  # the lock was inherited

@@ -301,6 +301,16 @@ def test_a_vanished_folder_ends_a_run_with_one_line_and_does_not_come_back(attem
     assert not attempts.folder.exists()
 
 
+def test_a_record_that_vanished_does_not_come_back(attempts):
+    process = attempts.start()
+    attempts.wait_for_step(5)
+    (attempts.folder / "record.json").unlink()
+    process.join(60)
+    assert process.exitcode == 1
+    assert attempts.said()[-1].endswith("it holds no record.json")
+    assert not (attempts.folder / "record.json").exists()
+
+
 def test_a_read_only_folder_is_one_line(attempts, monkeypatch, capfd):
     """Root may write anywhere, so the refusal is made up."""
 
