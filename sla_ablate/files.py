@@ -91,8 +91,8 @@ def naming(path: Path) -> Iterator[None]:
     """Have every OSError of the block name `path`: one of a write or a flush names no file by itself."""
     try:
         yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    except OSError as error:  # of a library's own the message is all
+        raise OSError(error.errno or 0, error.strerror or str(error), str(path)) from error
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -47,7 +47,7 @@ from sla_ablate.data.tokenizers import (
     token_dtype,
 )
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.files import sha256
+from sla_ablate.files import naming, sha256
 from sla_ablate.text.telling import waiting
 
 if TYPE_CHECKING:
@@ -202,7 +202,8 @@ def _prepare_locked(config: DataConfig, folder: Path, log: Callable[[str], objec
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
     try:
-        _write(config, partial, log)
+        with naming(partial):
+            _write(config, partial, log)
         for path in (*partial.iterdir(), partial):
             _fsync(path)
         partial.rename(folder)

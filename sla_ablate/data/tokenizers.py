@@ -184,7 +184,7 @@ class BytePairTokenizer(Tokenizer):
 
     def save(self, path: Path) -> None:
         """See `Tokenizer`."""
-        self._backend.save(str(path))
+        path.write_text(self._backend.to_str(pretty=True), encoding="utf-8")
 
     @property
     def backend(self) -> Any:

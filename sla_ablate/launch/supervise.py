@@ -94,6 +94,7 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
         except LostError as lost:
             _zygote.cache_clear()
             exit_code, reason = INTERRUPTED, "" if sweep_signals.received else str(lost)
+            log.write(f"{folder.name}  {lost}\n".encode())
         log.seek(start)
         logged = log.read().decode(errors="replace").splitlines()
     lines = [line.removeprefix(f"{folder.name}  ") for line in logged]

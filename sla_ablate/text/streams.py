@@ -20,7 +20,7 @@ def settle() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free, which is this one
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123 (of a descriptor)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (of a descriptor)
     sys.stdout = _settled(sys.stdout, 1)
     sys.stderr = _settled(sys.stderr, 2)
 
