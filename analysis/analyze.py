@@ -22,7 +22,7 @@ import sla_ablate
 from analysis.comparison import count_states, runs_table
 from analysis.evidence import counted_once, distinct
 from sla_ablate.errors import InputError
-from sla_ablate.files import claim, inside, remove_unfinished, replacing, sha256
+from sla_ablate.files import alone_in, inside, replacing, sha256
 from sla_ablate.processes import outcome
 from sla_ablate.processes.live import Bar, View, shown
 from sla_ablate.processes.pool import call_each
@@ -110,15 +110,23 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
     records = [record for _, record in every.values()]
     runs = distinct(records)
     done = {every[record["run_id"]][0]: record for record in runs if record["state"] == "done"}
-    left_out = count_states(runs)
     if not done:
-        raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {left_out}")
+        raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {count_states(runs)}")
     if effort.stride is not None:
         _check_stride(effort.stride, done)
+    out = inside(sweep, "analysis")
+    out.mkdir(exist_ok=True)
+    with alone_in(out):
+        return _analyze(done, records, out, effort, jobs, trust)
+
+
+def _analyze(
+    done: Mapping[Path, Record], records: Sequence[Record], out: Path, effort: Effort, jobs: int, trust: bool
+) -> bool:
     with waiting("looking which runs are analyzed already", tell):
         todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
     tell(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed")
-    if left_out:
+    if left_out := count_states(distinct(records)):
         tell(f"left out: {left_out}")
     if twice := counted_once(records):
         tell(f"the same runs as others, under another name, and not counted twice: {', '.join(twice)}")
@@ -128,8 +136,8 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
     failed = _measure_all(todo, effort, jobs)
     measured = {folder: record for folder, record in done.items() if folder not in failed}
     if measured:
-        with waiting(f"writing the tables in {sweep / 'analysis'}", tell):
-            _write_tables(inside(sweep, "analysis"), measured, list(done.values()))
+        with waiting(f"writing the tables in {out}", tell):
+            _write_tables(out, measured, list(done.values()))
     return not failed
 
 
@@ -193,10 +201,10 @@ def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
 
 
 def analyze_run(run: Path, effort: Effort) -> None:
-    """Measure one done run and write its `analysis.parquet`.
+    """Measure one done run and write its `analysis.parquet`, unless another process has done so meanwhile.
 
     Raises:
-        InputError: its model or data cannot be used, or another process works on it.
+        InputError: its model or data cannot be used.
     """
     import torch
 
@@ -205,12 +213,11 @@ def analyze_run(run: Path, effort: Effort) -> None:
     from sla_ablate.runs.trained import data_of
 
     torch.set_num_threads(1)
-    with claim(run) as lock:
-        if lock is None:
-            raise InputError("another process works on it")
-        remove_unfinished(run)
+    with alone_in(run):
         record = read_record(run)
         assert record is not None
+        if _is_current(run, record, effort):
+            return
         shards = data_of(run)
         depends_on = _digest(run, record, effort)
         model = GPT.load(run / CHECKPOINT).eval().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -268,8 +275,6 @@ def code_version() -> str:
 
 
 def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Record]) -> None:
-    out.mkdir(exist_ok=True)
-    remove_unfinished(out)
     schema = pq.read_schema(next(iter(measured)) / RESULT)
     schema = schema.with_metadata({b"pandas": schema.metadata[b"pandas"]})
     rows = 0

@@ -19,7 +19,7 @@ from analysis.diversity_table import render_markdown as render_diversity
 from analysis.figures import check_out, open_sweep, paired_differences, render
 from analysis.sweep_data import HEADS
 from sla_ablate.errors import InputError
-from sla_ablate.files import inside, write_atomically
+from sla_ablate.files import alone_in, inside, replace_file
 
 
 def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> str:
@@ -42,8 +42,10 @@ def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> s
     if (sweep / HEADS).exists():
         text = "\n".join(render_diversity(data) for data in open_sweep(sweep).values())
         files["diversity.md"] = text.encode()
-    for name, data in files.items():
-        write_atomically(out / name, data)
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out):
+        for name, data in files.items():
+            replace_file(out / name, data)
     return files["table.md"].decode()
 
 

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from sla_ablate.errors import InputError
+from sla_ablate.text.telling import tell_aside, waiting
 
 _UNFINISHED = ".tmp"
+_TEMPORARY = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}")
+"""The names that `tempfile` makes for `replacing`."""
 
 
 def absolute(text: str) -> Path:
@@ -95,10 +100,29 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno or 0, error.strerror or str(error), str(path)) from error
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed while writing left in a folder and below it; none may be writing now."""
-    for path in folder.rglob(f".*{_UNFINISHED}"):
-        path.unlink(missing_ok=True)
+def remove_unfinished(folder: Path, below: bool = True) -> None:
+    """Remove what processes that were killed while writing left in a folder and below it; none may be writing now.
+
+    Args:
+        folder: where.
+        below: False: in the folder itself only, as where there may be others' below it.
+    """
+    for path in (folder.rglob if below else folder.glob)(f".*{_UNFINISHED}"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Write results to a folder that exists while the other processes that do so wait.
+
+    What those left that were killed is removed.
+    """
+    with ExitStack() as held:
+        with waiting(f"waiting for another process that writes to {folder}", tell_aside):
+            held.enter_context(claim(folder, patience=math.inf))
+        remove_unfinished(folder, below=False)
+        yield
 
 
 def inside(folder: Path, name: str) -> Path:
