@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.errors import InstantiationException
 from hydra.types import HydraContext
 from hydra.utils import instantiate
@@ -96,7 +98,7 @@ def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
     if (hydra.hydra.launcher.get("n_jobs") or 0) > len(folders):
         # A process that never gets a run never learns to leave a Ctrl-C to us.
         hydra.hydra.launcher.n_jobs = len(folders)
-    callbacks = Callbacks(hydra)
+    callbacks = _Callbacks(hydra)
     callbacks.on_multirun_start(config=hydra, config_name="config")
     context = HydraContext(config_loader=_Composed(), callbacks=callbacks)  # type: ignore[arg-type]
     if hydra.hydra.launcher._target_.startswith("sla_ablate."):  # for Hydra, plugins are in its own namespace only
@@ -113,6 +115,14 @@ def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
         for job in chain.from_iterable(launcher.launch(b, initial_job_idx=n * size) for n, b in enumerate(batches)):
             _ = job.return_value  # raises what a job raised, which no failed run does
     callbacks.on_multirun_end(config=hydra, config_name="config")
+
+
+class _Callbacks(Callbacks):
+    """Hydra's callbacks; what a launcher returns of each job when all have ended is a tenth of a megabyte less."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **more: Any) -> None:
+        super().on_job_end(config=config, job_return=job_return, **more)
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 class _Composed:
