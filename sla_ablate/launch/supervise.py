@@ -36,8 +36,12 @@ PRELOADED = (
 """What it imports only when it comes to need it."""
 _LOG_TAIL = 30
 _POLL_SECONDS = 0.2
-# A run over its time is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
+# A run over its time or memory is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
 _ESCALATION = ((0, signal.SIGTERM), (10, signal.SIGABRT), (15, signal.SIGKILL))
+
+
+_FAR = 1.5
+"""How many times what it may hold a run holds that is not asked first."""
 
 
 def carry_out(folder: Path) -> None:
@@ -147,11 +151,14 @@ def _run(
             call.send(signal.SIGKILL if passed_on or len(sweep_signals.received) > 1 else signal.SIGTERM)
             passed_on = len(sweep_signals.received)
         while steps and call.seconds >= steps[0][0]:
-            reason = f"took longer than limits.minutes={limits.minutes:g}"
+            reason = reason or f"took longer than limits.minutes={limits.minutes:g}"
             call.send(steps.pop(0)[1])
-        if limits.memory_gb is not None and not reason and (held := _held_gb(call)) > limits.memory_gb:
-            reason = f"held {held:.2f} GB of memory, more than limits.memory_gb={limits.memory_gb:g}"
-            call.send(signal.SIGKILL)
+        if limits.memory_gb is not None and (held := _held_gb(call)) > limits.memory_gb:
+            if not reason:
+                reason = f"held {held:.2f} GB of memory, more than limits.memory_gb={limits.memory_gb:g}"
+                steps = [(call.seconds + s, number) for s, number in _ESCALATION]
+            elif held > _FAR * limits.memory_gb:
+                call.send(signal.SIGKILL)
         exit_code = call.wait(_POLL_SECONDS)
     return exit_code, reason
 

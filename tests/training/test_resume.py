@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from sla_ablate.training import worker
 from sla_ablate.training.callbacks import validation
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, last_checkpoint
 from sla_ablate.training.callbacks.metrics import Metrics
+from sla_ablate.training.module import LanguageModel
 
 STEPS = 60
 EVERY_STEP = 1e-6  # minutes
@@ -69,8 +71,8 @@ class Attempts:
         self.entered = {"schema": SCHEMA, "state": "running", "pattern": tables, "setting": setting}
         write_record(folder, self.entered)
 
-    def start(self, file_bytes: int | None = None):
-        process = FORKSERVER.Process(target=_work, args=(self.folder, self.log, file_bytes))
+    def start(self, file_bytes: int | None = None, training_step: Callable | None = None):
+        process = FORKSERVER.Process(target=_work, args=(self.folder, self.log, file_bytes, training_step))
         process.start()
         return process
 
@@ -115,7 +117,7 @@ class Attempts:
         }
 
 
-def _work(folder: Path, log: Path, file_bytes: int | None) -> None:
+def _work(folder: Path, log: Path, file_bytes: int | None, training_step: Callable | None) -> None:
     """In the child: what `python -m sla_ablate.training.worker` does, its output in the log."""
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
@@ -123,6 +125,8 @@ def _work(folder: Path, log: Path, file_bytes: int | None) -> None:
     multiprocessing.set_start_method("fork", force=True)  # of the processes that read batches, as elsewhere
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    if training_step:
+        LanguageModel.training_step = training_step
     worker.main([str(folder)])
 
 
@@ -236,6 +240,30 @@ def test_a_signal_ends_a_run_after_its_step(tmp_path, config):
         assert attempts.step() > reached
         reached = attempts.step()
         assert attempts.said()[-1] == f"run  interrupted at step {reached}; the same command goes on from here"
+    assert attempts.finish() == 0
+    assert attempts.outcome() == undisturbed.outcome()
+
+
+def _fail_later(self, batch, batch_idx, training_step=LanguageModel.training_step):
+    """What a step does in whose second micro-batch, and the 17th step is the first, memory runs out once."""
+    if batch_idx == 3 * 16 + 1 and not torch.rand(1).isnan():
+        raise MemoryError("made up")
+    return training_step(self, batch, batch_idx)
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_in_a_step_goes_on_from_the_one_before(tmp_path, config):
+    config.trainer.checkpoint_minutes = 0
+    config.trainer.keep_checkpoints = 1
+    undisturbed, attempts = Attempts(tmp_path / "undisturbed", config), Attempts(tmp_path / "run", config)
+    assert undisturbed.finish() == 0
+    assert attempts.finish(training_step=_fail_later) == 1
+    assert attempts.step() == 16
+    assert "run  fails after step 16; the same command goes on from there" in attempts.said()
+    assert attempts.said()[-1] == "MemoryError: made up"
+    before = {path: path.read_bytes() for path in attempts.checkpoints.iterdir()}
+    assert attempts.finish(training_step=_fail_later) == 1
+    assert before == {path: path.read_bytes() for path in attempts.checkpoints.iterdir()}
     assert attempts.finish() == 0
     assert attempts.outcome() == undisturbed.outcome()
 
