@@ -36,7 +36,7 @@ PRELOADED = (
 """What it imports only when it comes to need it."""
 _LOG_TAIL = 30
 _POLL_SECONDS = 0.2
-# A run over its time or memory is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
+# A run over a limit is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
 _ESCALATION = ((0, signal.SIGTERM), (10, signal.SIGABRT), (15, signal.SIGKILL))
 
 
