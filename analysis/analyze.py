@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ import sla_ablate
 from analysis.comparison import count_states, runs_table
 from analysis.evidence import counted_once, distinct
 from sla_ablate.errors import InputError
-from sla_ablate.files import alone_in, inside, replacing, sha256
+from sla_ablate.files import alone_in, claim, inside, remove_unfinished, replacing, sha256
 from sla_ablate.processes import outcome
 from sla_ablate.processes.live import Bar, View, shown
 from sla_ablate.processes.pool import call_each
@@ -213,7 +214,8 @@ def analyze_run(run: Path, effort: Effort) -> None:
     from sla_ablate.runs.trained import data_of
 
     torch.set_num_threads(1)
-    with alone_in(run):
+    with claim(run, patience=math.inf):
+        remove_unfinished(run, below=False)
         record = read_record(run)
         assert record is not None
         if _is_current(run, record, effort):

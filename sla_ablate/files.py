@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import math
 import os
 import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -112,19 +111,6 @@ def remove_unfinished(folder: Path, below: bool = True) -> None:
             path.unlink(missing_ok=True)
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Write results to a folder that exists while the other processes that do so wait.
-
-    What those left that were killed is removed.
-    """
-    with ExitStack() as held:
-        with waiting(f"waiting for another process that writes to {folder}", tell_aside):
-            held.enter_context(claim(folder, patience=math.inf))
-        remove_unfinished(folder, below=False)
-        yield
-
-
 def inside(folder: Path, name: str) -> Path:
     """The path of a name in a folder.
 
@@ -205,8 +191,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Wait until no other process is in such a block of the same folder; what a killed one left there is removed."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        remove_unfinished(folder)
+        with waiting(f"waiting for another process that writes to {folder}", tell_aside):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        remove_unfinished(folder, below=False)
         yield
     finally:
         os.close(descriptor)

@@ -33,7 +33,7 @@ from sla_ablate.config.schema import ModelConfig, PatternConfig, RunConfig
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
-from sla_ablate.files import claim
+from sla_ablate.files import alone_in
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.record import read_record, write_record
@@ -421,9 +421,9 @@ def test_of_two_that_write_the_same_one_waits_and_takes_what_the_other_left(swee
     monkeypatch.setattr(module, "call_each", lambda _, __, arguments, *others: measured.extend(arguments) or ())
     (sweep / what).mkdir()
     half, others = sweep / what / ".table.md.0a_z9bcd.tmp", sweep / what / ".notes.tmp"
-    for path in (half, others):
-        path.touch()
-    with claim(sweep / what):
+    with alone_in(sweep / what):
+        for path in (half, others):
+            path.touch()
         second = threading.Thread(target=lambda: ended.append(act()))
         second.start()
         time.sleep(0.2)
