@@ -48,7 +48,7 @@ from sla_ablate.data.tokenizers import (
 )
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import naming, sha256
-from sla_ablate.text.telling import waiting
+from sla_ablate.text.telling import tell, waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,7 @@ class TokenShards:
         return table[table["tokens"] > 0].reset_index(drop=True)
 
 
-def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenShards:
+def prepare(config: DataConfig, log: Callable[[str], object] = tell) -> TokenShards:
     """Fetch a corpus if need be and tokenize it into its cache folder, or open the folder if that has been done.
 
     Safe to call from several processes at once: one prepares, the others wait and reuse.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sla_ablate.config.schema import RunConfig
-from sla_ablate.files import replace_file
+from sla_ablate.files import check_inside, replace_file
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -247,6 +247,7 @@ def _mlflow(config: RunConfig, folder: Path) -> _Open:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     uri = config.logger.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.parent}/mlflow.db"
     mlflow.set_tracking_uri(uri)
+    check_inside(folder.parent)  # a sweep of somebody else's may have links there
     with FileLock(folder.parent / ".mlflow.lock"):  # the first runs of a sweep would all make the database at once
         mlflow.set_experiment(config.logger.project)
     identifier = folder / "mlflow.id"
