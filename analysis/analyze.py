@@ -22,19 +22,19 @@ import analysis
 import sla_ablate
 from analysis.comparison import count_states, runs_table
 from analysis.evidence import counted_once, distinct
+from analysis.stored import about_result, read_result, seal_tables, write_result
 from sla_ablate.errors import InputError
 from sla_ablate.files import alone_in, claim, inside, remove_unfinished, replacing, sha256
 from sla_ablate.processes import outcome
 from sla_ablate.processes.live import Bar, View, shown
 from sla_ablate.processes.pool import call_each
 from sla_ablate.runs.data import data_of_all
-from sla_ablate.runs.identity import run_folders
-from sla_ablate.runs.record import CHECKPOINT, Record, read_record
+from sla_ablate.runs.digests import digest
+from sla_ablate.runs.record import CHECKPOINT, Record, read_config, read_record
+from sla_ablate.runs.sweep import check_all_read, read_sweep, tell_others
 from sla_ablate.text.telling import tell, tell_aside, waiting
 from sla_ablate.text.words import duration
 
-RESULT = "analysis.parquet"
-"""The file in a run's folder with its rows of `heads.parquet`, and as metadata what they depend on."""
 WORKER = "analysis.worker"
 PRELOADED = ("analysis.measure", "sla_ablate.runs.trained")
 """What it imports only when it comes to need it."""
@@ -52,7 +52,6 @@ SOURCES = (
     "sla_ablate/patterns/**/*.py",
 )
 """Code that the values depend on."""
-_METADATA = b"sla_ablate.analysis"
 _TEXT, _INTEGER = pa.string(), pa.int64()
 _SCHEMA = pa.schema(
     {
@@ -104,13 +103,15 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
         Whether every done run is measured; those that failed are told and left out of `heads.parquet`.
 
     Raises:
-        InputError: the folder holds no runs, none of them is done, or the stride is longer than a context.
+        InputError: the folder holds no runs, none of them is done, or the stride is longer than a context; or some
+            cannot be read, and the others were measured.
     """
     _code_of(effort.metrics)  # what is wrong with a name is told before anything is measured
-    every = {record["run_id"]: (folder, record) for folder in run_folders(sweep) if (record := read_record(folder))}
-    records = [record for _, record in every.values()]
+    found = read_sweep(sweep)
+    tell_others(found.left_out)
+    records = found.records
     runs = distinct(records)
-    done = {every[record["run_id"]][0]: record for record in runs if record["state"] == "done"}
+    done = {sweep / record["run_id"]: record for record in runs if record["state"] == "done"}
     if not done:
         raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {count_states(runs)}")
     if effort.stride is not None:
@@ -118,7 +119,9 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
     out = inside(sweep, "analysis")
     out.mkdir(exist_ok=True)
     with alone_in(out):
-        return _analyze(done, records, out, effort, jobs, trust)
+        all_measured = _analyze(done, records, out, effort, jobs, trust)
+    check_all_read(found.left_out)
+    return all_measured
 
 
 def _analyze(
@@ -210,8 +213,7 @@ def analyze_run(run: Path, effort: Effort) -> None:
     import torch
 
     from analysis.measure import measure
-    from sla_ablate.model.gpt import GPT
-    from sla_ablate.runs.trained import data_of
+    from sla_ablate.runs.trained import data_of, load_model
 
     torch.set_num_threads(1)
     with claim(run, patience=math.inf):
@@ -222,37 +224,34 @@ def analyze_run(run: Path, effort: Effort) -> None:
             return
         shards = data_of(run)
         depends_on = _digest(run, record, effort)
-        model = GPT.load(run / CHECKPOINT).eval().to("cuda" if torch.cuda.is_available() else "cpu")
-        table, extent = measure(model, shards, **asdict(effort), scored=record["config"]["evaluation"]["tokens"])
+        model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
+        scored = read_config(run).evaluation.tokens
+        table, extent = measure(model, shards, **asdict(effort), scored=scored)
         identity = {"run": record["run_id"], "pattern": record["pattern"]["label"]}
         table = table.assign(**identity, **{name: record[name] for name in ("seed", "setting", "pairing")})
-        metadata = {"depends_on": depends_on, "extent": {**extent, "version": code_version()}}
-        _write(run / RESULT, table, metadata)
-
-
-def _write(path: Path, table: pd.DataFrame, metadata: Mapping[str, Any]) -> None:
-    arrow = pa.Table.from_pandas(table, _SCHEMA, preserve_index=False)
-    arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, _METADATA: json.dumps(metadata)})
-    with replacing(path) as file:
-        pq.write_table(arrow, file)
+        about = {"depends_on": depends_on, "extent": {**extent, "version": code_version()}}
+        write_result(run, pa.Table.from_pandas(table, _SCHEMA, preserve_index=False), about)
 
 
 def _is_current(run: Path, record: Record, effort: Effort) -> bool:
+    about = about_result(run)
     try:
-        return bool(_metadata(run)["depends_on"] == _digest(run, record, effort))
-    except (OSError, pa.ArrowInvalid):  # not measured yet, or its model is gone
+        return about is not None and about["depends_on"] == _digest(run, record, effort)
+    except (OSError, InputError):  # its model is gone
         return False
-
-
-def _metadata(run: Path) -> dict[str, Any]:
-    metadata: dict[str, Any] = json.loads(pq.read_schema(run / RESULT).metadata[_METADATA])
-    return metadata
 
 
 def _digest(run: Path, record: Record, effort: Effort) -> str:
     """A digest of all that a run's values depend on; its data are part of its `setting`."""
-    model = [sha256(run / CHECKPOINT / name) for name in ("config.json", "model.safetensors")]
-    parts = [*model, record["setting"], asdict(effort), code_version(), *_code_of(effort.metrics)]
+    kept = record.get("digests", {})
+    names = [f"{CHECKPOINT}/{name}" for name in ("config.json", "model.safetensors")]
+    parts = [
+        *(kept.get(name) or digest(run, name) for name in names),
+        record["setting"],
+        asdict(effort),
+        code_version(),
+        *_code_of(effort.metrics),
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -277,18 +276,18 @@ def code_version() -> str:
 
 
 def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Record]) -> None:
-    schema = pq.read_schema(next(iter(measured)) / RESULT)
-    schema = schema.with_metadata({b"pandas": schema.metadata[b"pandas"]})
+    schema = read_result(next(iter(measured))).schema
     rows = 0
     with replacing(out / "heads.parquet") as file, pq.ParquetWriter(file, schema) as writer:
         for run, record in measured.items():
-            table = pq.read_table(run / RESULT)
+            table = read_result(run)
             label = pa.array([record["pattern"]["label"]] * len(table), _TEXT)
             writer.write_table(table.set_column(table.column_names.index("pattern"), "pattern", label))
             rows += len(table)
-    extents = {record["run_id"]: _metadata(run)["extent"] for run, record in measured.items()}
+    extents = {record["run_id"]: about["extent"] for run, record in measured.items() if (about := about_result(run))}
     with replacing(out / "runs.parquet") as file:
         analyzed_runs(done, extents).to_parquet(file, index=False)
+    seal_tables(out.parent)
     tell(f"{out / 'heads.parquet'}: {rows:,} values\n{out / 'runs.parquet'}: {len(done)} run(s)")
 
 

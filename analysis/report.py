@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from analysis.comparison import (
     Record,
@@ -16,14 +17,24 @@ from analysis.comparison import (
     seed_differences,
 )
 from analysis.diversity_table import render_markdown as render_diversity
-from analysis.figures import check_out, open_sweep, paired_differences, render
-from analysis.sweep_data import HEADS
+from analysis.figures import check_out, paired_differences, render
+from analysis.sweep_data import HEADS, settings_of
 from sla_ablate.errors import InputError
 from sla_ablate.files import alone_in, inside, replace_file
+from sla_ablate.runs.sweep import read_sweep, tell_others, unreadable
 
 
-def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> str:
-    """Write the report of a sweep folder into `out` (default `<sweep>/report`); returns `table.md`'s text.
+class Report(NamedTuple):
+    """What was written."""
+
+    text: str
+    """Of `table.md`."""
+    faults: list[str]
+    """What could not be read, a line each."""
+
+
+def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> Report:
+    """Write the report of a sweep folder into `out` (default `<sweep>/report`).
 
     A sweep that was analyzed has a `diversity.md` too.
 
@@ -31,22 +42,24 @@ def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> s
         InputError: the sweep has no records, no run of it is done, or `out` holds something else than reports and
             figures and there is no `force`.
     """
-    from sla_ablate.runs.record import read_records
-
-    records = read_records(sweep)
+    found = read_sweep(sweep)
+    tell_others(found.left_out)
     if out is None:
         out = inside(sweep, "report")
     else:
         check_out(out, force)
-    files = report_files(records)
+    files, faults = report_files(found.records), unreadable(found.left_out)
     if (sweep / HEADS).exists():
-        text = "\n".join(render_diversity(data) for data in open_sweep(sweep).values())
-        files["diversity.md"] = text.encode()
+        try:
+            settings = settings_of(sweep, found.records, faults)
+            files["diversity.md"] = "\n".join(map(render_diversity, settings.values())).encode()
+        except InputError as error:
+            faults.append(str(error))
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
         for name, data in files.items():
             replace_file(out / name, data)
-    return files["table.md"].decode()
+    return Report(files["table.md"].decode(), faults)
 
 
 def report_files(records: Sequence[Record]) -> dict[str, bytes]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,10 +11,13 @@ import pandas as pd
 
 from analysis.comparison import by_setting, comparison_table, count_states
 from analysis.evidence import Record, distinct, same_run
+from analysis.stored import HEADS, RUNS, read_table
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.files import inside, without_dots
+from sla_ablate.files import without_dots
+from sla_ablate.runs.metrics import no_metrics, read_metrics
+from sla_ablate.runs.record import not_done
+from sla_ablate.runs.sweep import read_sweep, tell_others, unreadable
 
-HEADS, RUNS = "analysis/heads.parquet", "analysis/runs.parquet"
 _INDEX = ["run", "pattern", "seed", "pairing"]
 
 
@@ -32,6 +34,8 @@ class SweepData:
     records: list[Record]
     run: str | None = None
     """Id of the only run that figures of single runs show; None: the lowest seed of each pattern."""
+    faults: list[str] = field(default_factory=list)
+    """What could not be read so far, a line each."""
 
     @cached_property
     def ranked(self) -> list[str]:
@@ -46,7 +50,7 @@ class SweepData:
     def heads(self) -> pd.DataFrame:
         """`analysis/heads.parquet` of these runs, as far as they were measured."""
         try:
-            table = pd.read_parquet(inside(self.folder, HEADS))
+            table = read_table(self.folder, HEADS).to_pandas()
         except FileNotFoundError:
             raise InputError(f"{self.folder} was not analyzed; run: sla-ablate analyze {self.folder}") from None
         labels = {record["run_id"]: record["pattern"]["label"] for record in self.records}
@@ -92,9 +96,20 @@ class SweepData:
         """One row a line of each run's `metrics.jsonl`; columns run, pattern, seed, pairing and the line's own."""
         tables = []
         for record in self.records:
-            lines = (self.run_folder(record) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            folder = self.run_folder(record)
+            try:
+                lines, others = read_metrics(folder, record)
+            except InputError as error:
+                self.faults.append(str(error))
+                continue
+            if others:
+                self.faults.append(no_metrics(folder, others))
             identity = (record["run_id"], record["pattern"]["label"], record["seed"], record["pairing"])
-            tables.append(pd.DataFrame(map(json.loads, lines)).assign(**dict(zip(_INDEX, identity, strict=True))))
+            tables.append(
+                pd.DataFrame(lines, columns=_columns(lines)).assign(**dict(zip(_INDEX, identity, strict=True)))
+            )
+        if not tables:
+            raise InputError(f"no run of {self.folder} has metrics")
         return pd.concat(tables, ignore_index=True)
 
     def _of(self, metric: str) -> pd.DataFrame:
@@ -115,9 +130,10 @@ class SweepData:
         """True if all of these runs were measured by this version, so that it would measure nothing else."""
         from analysis.analyze import code_version
 
-        if not (path := self.folder / RUNS).is_file():
+        try:
+            runs = read_table(self.folder, RUNS).to_pandas().set_index("run_id")
+        except FileNotFoundError:
             return False
-        runs = pd.read_parquet(path, columns=["run_id", "analysis.version"]).set_index("run_id")
         return bool((runs["analysis.version"].reindex(_ids(self.records)) == code_version()).all())
 
 
@@ -127,15 +143,25 @@ def open_sweep(sweep: Path, run: str | None = None) -> dict[str, SweepData]:
     Raises:
         InputError: no run is done, or `run` is none of the done ones.
     """
-    from sla_ablate.runs.record import not_done, read_records
+    found = read_sweep(sweep)
+    tell_others(found.left_out)
+    return settings_of(sweep, found.records, unreadable(found.left_out), run)
 
-    every = read_records(sweep)
+
+def settings_of(
+    sweep: Path, every: Sequence[Record], faults: list[str], run: str | None = None
+) -> dict[str, SweepData]:
+    """The data of `open_sweep`, of records that have been read; `faults` is given what cannot be.
+
+    Raises:
+        InputError: as `open_sweep`.
+    """
     records = [record for record in distinct(every) if record["state"] == "done"]
     if not records:
         raise InputError(f"no run of {sweep} is done, so there is nothing to draw: {count_states(every)}")
     settings = by_setting(records)
     if run is None:
-        return {setting: SweepData(sweep, group) for setting, group in settings.items()}
+        return {setting: SweepData(sweep, group, faults=faults) for setting, group in settings.items()}
     run_id = without_dots(Path(run)).name  # of `.` too
     named = {record["run_id"]: record for record in every}.get(run_id)
     if named is None:
@@ -143,7 +169,11 @@ def open_sweep(sweep: Path, run: str | None = None) -> dict[str, SweepData]:
     if named["state"] != "done":
         raise not_done(sweep / named["run_id"], named)
     chosen = next(record for record in records if same_run(record) == same_run(named))
-    return {chosen["setting"]: SweepData(sweep, settings[chosen["setting"]], chosen["run_id"])}
+    return {chosen["setting"]: SweepData(sweep, settings[chosen["setting"]], chosen["run_id"], faults)}
+
+
+def _columns(lines: Iterable[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(["step", "loss", "validation_loss", *(name for line in lines for name in line)]))
 
 
 def _ids(records: Iterable[Record]) -> list[str]:

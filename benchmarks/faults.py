@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sla_ablate.runs.record import read_records
+from sla_ablate.runs.sweep import read_sweep
 
 FAULTS = Path(__file__).parents[1] / "tests" / "faults"
 NAMES = ("exception", "exit", "segfault", "killed", "memory", "hang", "full")
@@ -122,7 +122,7 @@ def disturbed(folder: Path, overrides: list[str], faults: dict[str, str], stops:
 
 
 def records(sweep: Path) -> dict[str, dict[str, Any]]:
-    return {record["run_id"]: record for record in read_records(sweep)}
+    return {record["run_id"]: record for record in read_sweep(sweep).records}
 
 
 def report(folder: Path, sweep: str) -> str:

@@ -9,7 +9,6 @@ A sweep of one-step runs of a tiny model: seconds a run of composing and checkin
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import time
 from pathlib import Path
 
 from faults import records, train, write_corpus
+
+from sla_ablate.runs.record import read_record, write_record
 
 
 def main() -> None:
@@ -56,13 +57,13 @@ def overheads(folder: Path, runs: int) -> None:
 def status(folder: Path, runs: int) -> None:
     """The time of the command, from runs of which every tenth is going on."""
     (example, *_) = (folder / "runs" / "s").iterdir()
-    record = json.loads((example / "record.json").read_text())
+    record = read_record(example)
+    assert record is not None
     for i in range(runs):
         run = folder / "runs" / "many" / f"run-{i:04d}"
         run.mkdir(parents=True)
         shutil.copy(example / "metrics.jsonl", run)
-        record |= {"run_id": run.name, "state": "done" if i % 10 else "running"}
-        (run / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_record(run, record | {"run_id": run.name, "state": "done" if i % 10 else "running"})
     seconds = []
     for _ in range(3):
         started = time.perf_counter()

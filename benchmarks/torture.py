@@ -1,6 +1,9 @@
 """A run that is killed over and over, against the same run left alone: is the result the same, bit for bit?
 
     python benchmarks/torture.py [--kills 30] [--steps 1500] [--seed 0] [OVERRIDES…]
+    python benchmarks/torture.py --matrix [--cells N] [--seed 0]
+
+The second is `matrix.py`: files that are damaged instead of runs that are killed.
 
 Both runs are `sla-ablate train` with dropout, gradient accumulation, two data workers and a checkpoint every second.
 A kill is SIGKILL to every process of the command, or by turns to the one that trains, at a random moment after its
@@ -23,6 +26,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import matrix
 import torch
 
 from sla_ablate.runs.record import read_record
@@ -108,12 +112,26 @@ def kill(command: subprocess.Popen[bytes], run_only: bool) -> None:
     command.wait()
 
 
+def damage(cells: int | None, seed: int) -> None:
+    """Print the counts of the matrix, and exit with 1 if a cell is wrong."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
+        counts, wrong = matrix.run(Path(temporary), cells, seed)
+    print(matrix.table(counts))
+    print(f"{counts.total()} cells, {len(wrong)} wrong, {time.perf_counter() - started:.0f} s")
+    sys.exit(bool(wrong))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills, or of the cells")
+    parser.add_argument("--matrix", action="store_true", help="damage files instead of killing runs")
+    parser.add_argument("--cells", type=int, help="of the matrix, drawn at random (default: all)")
     options, overrides = parser.parse_known_args()
+    if options.matrix:
+        damage(options.cells, options.seed)
     overrides.append(f"optim.steps={options.steps}")
     chance = random.Random(options.seed)
 

@@ -5,10 +5,12 @@ Also what keeps a command in the folder that it was given: there may be links in
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -123,7 +125,7 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def check_inside(folder: Path) -> None:
+def check_inside(folder: Path | str) -> None:
     """Make sure of all that lies directly in a folder, if there is one.
 
     Raises:
@@ -135,9 +137,9 @@ def check_inside(folder: Path) -> None:
         return
     for entry in entries:
         if entry.is_symlink():
-            inside(folder, entry.name)
+            inside(Path(folder), entry.name)
         elif not (entry.is_file() or entry.is_dir()):
-            raise InputError(f"{entry.path} is neither a file nor a folder; remove it")
+            raise InputError(f"{entry.path} is neither a file nor a folder; move it away")
 
 
 def check_free(folder: Path, ours: Callable[[str], object], force: bool) -> None:
@@ -159,12 +161,76 @@ def check_free(folder: Path, ours: Callable[[str], object], force: bool) -> None
         raise InputError(f"{folder} holds something else: {others[0]}{more}; choose another folder or add --force")
 
 
+@contextmanager
+def opened(folder: Path, name: str) -> Iterator[IO[bytes]]:
+    """A file in a folder, or in one below it, to be read; no link below `folder` is followed, and no pipe waited for.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is a link, or no file.
+    """
+    with os.fdopen(_descriptor(folder, name), "rb") as file:
+        yield file
+
+
+def read(folder: Path, name: str, most: int) -> bytes:
+    """The contents of a file of `opened`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is a link, or no file, or has more than `most` bytes.
+    """
+    descriptor = _descriptor(folder, name)
+    try:
+        contents = os.read(descriptor, min(most, os.fstat(descriptor).st_size) + 1)
+        while len(contents) <= most and (more := os.read(descriptor, 1 << 20)):
+            contents += more  # of a file that grows, or is longer than one read gives
+    finally:
+        os.close(descriptor)
+    if len(contents) > most:
+        raise InputError(f"{folder / name} has more than {most / 1e6:,.0f} MB, the most that it can need")
+    return contents
+
+
+def _descriptor(folder: Path, name: str) -> int:
+    path = f"{folder}/{name}"
+    *between, last = name.split("/")
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    for step in between:
+        descriptor = _below(descriptor, path, step, os.O_DIRECTORY)
+    descriptor = _below(descriptor, path, last, os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path} is no file")
+    return descriptor
+
+
+def _below(parent: int, path: str, name: str, flags: int) -> int:
+    """The descriptor of a name in an open folder, which is closed."""
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | flags, dir_fd=parent)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP or stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise InputError(f"{path} is a link, or lies behind one, and links are not followed") from None
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(parent)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's contents, which need not fit into memory."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+        return digest_of(file)
+
+
+def digest_of(file: IO[bytes], most: int | None = None) -> str:
+    """The SHA-256 of what is left in an open file, or of its next `most` bytes."""
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20 if most is None else min(1 << 20, most)):
+        digest.update(chunk)
+        most = None if most is None else most - len(chunk)
     return digest.hexdigest()
 
 
@@ -200,20 +266,20 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Tell whether a living process holds a folder."""
+    """Tell whether a living process holds a folder, for which nobody needs the right to write there."""
     try:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_NOFOLLOW)
+        descriptor = os.open(folder / ".lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     try:
-        return not _lock(descriptor)
+        return not _lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

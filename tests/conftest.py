@@ -23,7 +23,6 @@ from sla_ablate import commands
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.runs import ledger
-from sla_ablate.runs.identity import run_folders
 from sla_ablate.text import telling
 
 # Examples may take as long as they like: how long depends on what else the machine does.
@@ -129,6 +128,6 @@ def sla(tmp_path, small_corpus):
     run.overrides = overrides
     run.start = start
     run.interrupt = interrupt
-    run.cells = lambda: [ledger.cell(folder) for folder in run_folders(tmp_path / "runs" / "s")]
+    run.cells = lambda: ledger.cells(tmp_path / "runs" / "s")
     run.states = lambda: [(cell.state, cell.attempt) for cell in run.cells()]
     return run

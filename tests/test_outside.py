@@ -22,7 +22,7 @@ from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError, named
 from sla_ablate.runs.identity import identify
-from sla_ablate.runs.record import read_records
+from sla_ablate.runs.sweep import read_sweep
 
 SECTION = re.search(
     r"\n## Your own pattern.*?(?=\n## )", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL
@@ -82,7 +82,9 @@ def test_the_readme_as_written(outside, capsys):
     trained = subprocess.run(script, capture_output=True, text=True, env=environment)
     assert trained.returncode == 0, trained.stdout + trained.stderr
 
-    baseline, zigzag = sorted(read_records(outside / "runs" / "mine"), key=lambda record: record["pattern"]["label"])
+    baseline, zigzag = sorted(
+        read_sweep(outside / "runs" / "mine").records, key=lambda record: record["pattern"]["label"]
+    )
     assert baseline["pairing"] == zigzag["pairing"]
     assert zigzag["pattern"]["label"] == "zigzag, distance 2, period 3"
     assert zigzag["run_id"].startswith("zigzag-distance2-period3-s0-")

@@ -110,6 +110,7 @@ def write_figures(
         if "heads" in vars(data) and data.unmeasured:
             runs = ", ".join(data.unmeasured)
             lacking.append(f"not analyzed, so in no figure of heads: {runs}; run: sla-ablate analyze {sweep}")
+        lacking += data.faults
     if lacking:
         raise InputError("\n".join(dict.fromkeys(lacking)))
 

@@ -14,15 +14,14 @@ from analysis.measure import N_MIN
 from analysis.sweep_data import SweepData
 from sla_ablate.model.capture import capture
 from sla_ablate.model.evaluating import evaluating
-from sla_ablate.model.gpt import GPT
-from sla_ablate.runs.trained import CHECKPOINT, data_of
+from sla_ablate.runs.trained import data_of, load_model
 
 
 @torch.no_grad()
 def attention_maps(data: SweepData, record: Record) -> list[Maps]:
     """The maps of each layer."""
     folder = data.run_folder(record)
-    model = GPT.load(folder / CHECKPOINT)
+    model = load_model(folder)
     validation = data_of(folder).validation
     tokens = torch.from_numpy(validation[None, : model.config.block_size].astype(np.int64))
     with evaluating(model), capture(model) as captured:

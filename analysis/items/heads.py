@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from analysis.analyze import RESULT, Effort
+from analysis.analyze import Effort
+from analysis.stored import read_result
 
 EFFORT = Effort(tokens=8192, query_rows=128)
 """How much is measured of every run of an item."""
@@ -19,7 +19,7 @@ _DIGITS = 5
 def heads_of(run: Path) -> dict[str, Any] | None:
     """The measures of a run's layers, lists [L], and of its heads, lists [L][H], by name; None if it has none."""
     try:
-        table = pd.read_parquet(run / RESULT)
+        table = read_result(run).to_pandas()
     except FileNotFoundError:
         return None
     here = table[table["layer"].notna() & table["position"].isna() & table["other_layer"].isna()]

@@ -40,6 +40,7 @@ examples:
   sla-ablate status runs/distance
   sla-ablate analyze runs/distance
   sla-ablate report runs/distance
+  sla-ablate verify runs/distance
   sla-ablate figure layers runs/distance
   sla-ablate patterns model=gpt2 pattern=sla pattern.distance=9 --svg sla.svg
   sla-ablate generate runs/demo/RUN "My fellow Americans" --max-new-tokens 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sla_ablate.commands._arguments import Parser, add_force
+from sla_ablate.errors import InputError
 
 USAGE = "SWEEP [--out DIR [--force]]"
 
@@ -21,6 +22,8 @@ def run(arguments: list[str]) -> int:
     with waiting(f"comparing the runs of {options.sweep} and drawing figures", tell_aside):
         from analysis.report import write_report
 
-        text = write_report(options.sweep, options.out, options.force)
-    print(text, end="")
+        report = write_report(options.sweep, options.out, options.force)
+    print(report.text, end="")
+    if report.faults:
+        raise InputError("\n".join(report.faults))
     return 0

@@ -20,6 +20,10 @@ def run(arguments: list[str]) -> int:
     from sla_ablate.launch.launch import carry_out_all
     from sla_ablate.launch.plan import stored_plan
     from sla_ablate.runs.provenance import command_line
+    from sla_ablate.runs.sweep import check_all_read, tell_others
 
     plan = stored_plan(options.sweep, options.overrides, options.config_dir, options.config_name, options.trust)
-    return carry_out_all(plan.runs, plan.hydra, command_line("retry", arguments))
+    tell_others(plan.left_out)
+    code = carry_out_all(plan.runs, plan.hydra, command_line("retry", arguments))
+    check_all_read(plan.left_out)
+    return code

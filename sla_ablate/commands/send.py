@@ -17,12 +17,14 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from sla_ablate.config.extras import check_logger, check_trusted
     from sla_ablate.files import claim
-    from sla_ablate.runs.identity import run_folders
     from sla_ablate.runs.record import read_config, read_summary
+    from sla_ablate.runs.sweep import check_all_read, read_sweep, tell_others
     from sla_ablate.text.telling import Voice, tell
     from sla_ablate.training.loggers import UNSENT, send
 
-    folders = [folder for folder in run_folders(options.sweep.absolute()) if (folder / UNSENT).exists()]
+    found = read_sweep(options.sweep.absolute(), read_summary)
+    tell_others(found.left_out)
+    folders = [run.folder for run in found.runs if (run.folder / UNSENT).exists()]
     tell(f"{len(folders)} run(s) with something to send")
     configs = [read_config(folder) for folder in folders]
     if not options.trust:
@@ -41,4 +43,5 @@ def run(arguments: list[str]) -> int:
             if sent:
                 tell(f"{folder.name}  {config.logger.name} has everything")
             failed = failed or not sent
+    check_all_read(found.left_out)
     return 1 if failed else 0

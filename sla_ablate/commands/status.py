@@ -18,5 +18,4 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from sla_ablate.runs import status
 
-    status.show(options.sweep, options.watch, options.json)
-    return 0
+    return 0 if status.show(options.sweep, options.watch, options.json) else 2

@@ -143,7 +143,7 @@ class TrainerConfig:
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints, from which an interrupted run goes on; 0: only at the end or when asked to stop."""
     keep_checkpoints: int = 0
-    """How many of the last checkpoints a finished run keeps beside its model; while it trains there is always one."""
+    """How many of the last checkpoints a finished run keeps beside its model; while it trains there are two."""
     keep_best: bool = False
     """Keep the model of the lowest validation loss too, in `checkpoints/best`."""
     compile: bool = False

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sla_ablate.data.progress import Progress
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.files import write_atomically
+from sla_ablate.files import read, write_atomically
 from sla_ablate.text.telling import tell
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ RARE = 1.25e-6
 """A bigram is rare that makes up at most such a part of the training split, or occurs once in it."""
 _CHUNK = 1 << 20
 _VERSION = 1
+_MOST_BYTES = 2**31
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,15 @@ class TokenCounts:
         """
         path = shards.folder / f"classes-{_VERSION}-{'all' if tokens is None else tokens}.npz"
         try:
-            with np.load(path) as stored:
-                return cls(**stored)
-        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):  # not counted yet, or damaged
-            counts = cls._count(shards, shards.scored(tokens), log)
+            with np.load(io.BytesIO(read(shards.folder, path.name, _MOST_BYTES))) as stored:
+                arrays = dict(stored)
+                if arrays.pop("data", shards.digest) == shards.digest:
+                    return cls(**arrays)
+        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
+            pass  # not counted yet, or damaged
+        counts = cls._count(shards, shards.scored(tokens), log)
         buffer = io.BytesIO()
-        np.savez(buffer, **vars(counts))
+        np.savez(buffer, data=np.array(shards.digest), **vars(counts))
         write_atomically(path, buffer.getvalue())
         return counts
 

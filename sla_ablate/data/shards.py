@@ -47,7 +47,9 @@ from sla_ablate.data.tokenizers import (
     token_dtype,
 )
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.files import naming, sha256
+from sla_ablate.files import naming, read, sha256
+from sla_ablate.text.sealed import seal, unseal
+from sla_ablate.text.shape import check
 from sla_ablate.text.telling import tell, waiting
 
 if TYPE_CHECKING:
@@ -55,6 +57,14 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _BATCH_BYTES = 4_000_000
+_MOST_BYTES = 2**28
+_FILE = {"bytes": range(10**15), "sha256": str}
+_SHAPE = {
+    "tokenizer_fingerprint": str,
+    "dtype": ("uint8", "uint16", "uint32"),
+    "files": dict.fromkeys((*(f"{split}.bin" for split in SPLITS), "tokenizer.json", "documents.parquet"), _FILE),
+}
+"""What is read of a manifest."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +271,7 @@ def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> No
         },
         "sources": [path.relative_to(corpus_root(config)).as_posix() for path in source_files(config)],
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (folder / "manifest.json").write_bytes(seal(manifest))
 
 
 def _training_texts(config: DataConfig, log: Callable[[str], object]) -> Iterator[str]:
@@ -303,14 +313,19 @@ def _check_splits(documents: Mapping[str, int], config: DataConfig) -> None:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest = unseal(read(folder, path.name, _MOST_BYTES))
+        check(manifest, {"schema": int})
+        if manifest["schema"] == SCHEMA:
+            check(manifest, _SHAPE)
     except FileNotFoundError as error:
         raise _damaged(path, "is missing") from error
+    except InputError:
+        raise
     except ValueError as error:
-        raise _damaged(path, "is truncated or altered") from error
+        raise _damaged(path, f"is truncated or altered ({error})") from error
     if manifest["schema"] != SCHEMA:
         raise _damaged(path, f"is of schema {manifest['schema']}, not {SCHEMA}")
-    return manifest
+    return dict(manifest)
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -332,7 +347,7 @@ def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
 
 
 def _damaged(path: Path, problem: str) -> InputError:
-    return InputError(f"{path} {problem}; delete the folder {path.parent} to have it prepared again")
+    return InputError(f"{path} {problem}; move the folder {path.parent} away to have it prepared again")
 
 
 def _fsync(path: Path) -> None:

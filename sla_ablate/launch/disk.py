@@ -36,7 +36,7 @@ def disk_bytes(config: GPTConfig, trainer: TrainerConfig) -> DiskBytes:
     checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * n_parameters(config)
     models = model * (2 if trainer.keep_best else 1)
     return DiskBytes(
-        running=models + checkpoint * (1 + max(1, trainer.keep_checkpoints)),
+        running=models + checkpoint * (1 + max(2, trainer.keep_checkpoints)),
         done=models + checkpoint * trainer.keep_checkpoints,
     )
 

@@ -49,16 +49,22 @@ def carry_out_all(
         The exit code: 0 if every run is done or in another process's hands, 1 if not, 130 after a signal to stop.
 
     Raises:
-        InputError: they do not fit on the disk, or a folder holds another run; nothing was started.
+        InputError: they do not fit on the disk, and nothing was started; or folders cannot be read or hold other runs,
+            and the others were carried out.
     """
-    states = _states(runs)
+    states = [ledger.state_of(run.folder) for run in runs]
     known = states.count("diverged")
-    todo = [run for run, state in zip(runs, states, strict=True) if state not in FINAL]
+    todo = [run for run, state in zip(runs, states, strict=True) if state not in (*FINAL, "unreadable")]
     size = check_disk(todo, parallel(hydra.hydra.launcher, len(todo)))
     tell(f"{len(runs)} run(s), {states.count('done')} already done{size}")
+    unreadable = {}
     with waiting(f"entering {len(runs)} runs in the ledger", tell):
         for run in runs:
-            ledger.enter(run.config, run.data_digest, command)
+            try:
+                ledger.enter(run.config, run.data_digest, command)
+            except InputError as error:
+                unreadable[run.folder] = str(error)
+    todo = [run for run in todo if run.folder not in unreadable]
     sweep_signals.listen()
     failure = None
     try:
@@ -71,12 +77,12 @@ def carry_out_all(
     except Exception as error:
         if not sweep_signals.received:  # else a process of the launcher's that had not begun to listen yet
             failure = error
-    states = [state if run.folder.is_dir() else "removed" for run, state in zip(runs, _states(runs), strict=True)]
+    states = ["unreadable" if run.folder in unreadable else _end_of(run.folder) for run in runs]
     for run, state in zip(runs, states, strict=True):
         if state in ("failed", "diverged") and (record := read_summary(run.folder)):
             tell(f"{run.folder.name}  {state}: {record['error']}")
     if known:
-        tell(f"{known} run(s) had diverged before and would again: not repeated unless their folders are deleted")
+        tell(f"{known} run(s) had diverged before and would again: not repeated unless their folders are moved away")
     tell(ledger.count(states))
     if sweep_signals.received:
         _requeue(sweep_signals.received[0])
@@ -85,11 +91,13 @@ def carry_out_all(
         raise InputError(f"the launcher failed: {' '.join(str(failure).split())}")
     if failure is not None:
         raise failure
+    if unreadable:
+        raise InputError("\n".join(unreadable.values()))
     return 0 if set(states) <= {"done", "running"} else 1
 
 
-def _states(runs: Sequence[Run]) -> list[str]:
-    return [ledger.state(run.folder, read_summary(run.folder)) for run in runs]
+def _end_of(folder: Path) -> str:
+    return ledger.state_of(folder) if folder.is_dir() else "removed"
 
 
 def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:

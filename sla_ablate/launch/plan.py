@@ -18,10 +18,11 @@ from sla_ablate.data.classes import TokenCounts
 from sla_ablate.data.shards import TokenShards, prepare, prepared
 from sla_ablate.errors import InputError
 from sla_ablate.files import check_inside, without_dots
-from sla_ablate.runs.data import data_of_all
-from sla_ablate.runs.identity import identify, run_folder, run_folders
+from sla_ablate.runs.data import finder
+from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.ledger import check_folder
-from sla_ablate.runs.record import read_config, read_summary
+from sla_ablate.runs.record import Record, read_config, read_summary
+from sla_ablate.runs.sweep import LeftOut, check_all_read, read_sweep
 from sla_ablate.text.telling import tell, waiting
 
 
@@ -53,6 +54,8 @@ class Plan:
     """What was composed for all of them: how runs are launched."""
     space: SearchSpace | None = None
     """What Optuna chooses the runs from, if it does; `runs` are then its corners."""
+    left_out: Sequence[LeftOut] = ()
+    """Folders of a stored sweep that cannot be carried out."""
 
 
 def plan(
@@ -104,30 +107,49 @@ def stored_plan(
         trust: call the functions, tell the loggers and read the corpora that the stored configurations name.
 
     Raises:
-        InputError: a folder does not hold what its name says or is to be trusted first, or an override is none of
-            Hydra's.
+        InputError: a run is to be trusted first, none can be carried out, or an override is none of Hydra's.
     """
-    folders = run_folders(without_dots(sweep))  # whose name and parents are folders, whatever `sweep` is
+    found = read_sweep(without_dots(sweep), read_summary)  # whose name and parents are folders, whatever `sweep` is
     check_inside(sweep)
-    configs = [read_config(folder) for folder in folders]
-    for config, folder in zip(configs, folders, strict=True):
-        config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
     for override in overrides:
         if not override.startswith("hydra"):
             raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
+    left_out, configs = list(found.left_out), {}
+    for stored in found.runs:
+        try:
+            configs[stored.folder] = read_config(stored.folder)
+        except InputError as error:
+            left_out.append(LeftOut(stored.folder, "unreadable", str(error)))
     if not trust:
-        for config, folder in zip(configs, folders, strict=True):
+        for folder, config in configs.items():
             check_trusted(folder / "config.yaml", config)
     hydra = compose(overrides, config_dir=config_dir, config_name=config_name).hydra
-    runs = _checked(configs, hydra, lambda: data_of_all(folders, may_prepare=trust))
-    for folder, run in zip(folders, runs, strict=True):
-        if record := read_summary(folder):
-            check_folder(folder, record, run.config, run.data_digest)
-    hydra.output, hydra.sweep = literal(Path(configs[0].output)), configs[0].sweep
+    data_of = finder(may_prepare=trust)
+    runs = []
+    for stored in found.runs:
+        if (folder := stored.folder) not in configs:
+            continue
+        config = configs[folder]
+        config.output, config.sweep = str(folder.parents[1]), folder.parent.name  # it may have been moved
+        try:
+            runs.append(_stored(folder, stored.record, config, hydra, data_of))
+        except InputError as error:
+            left_out.append(LeftOut(folder, "unreadable", str(error)))
+    if not runs:
+        check_all_read(left_out)
+    hydra.output, hydra.sweep = literal(Path(runs[0].config.output)), runs[0].config.sweep
     hydra.trainer.threads = max(run.config.trainer.threads for run in runs)
     hydra.trainer.devices = max(run.config.trainer.devices for run in runs)
-    hydra.trainer.accelerator = configs[0].trainer.accelerator
-    return Plan(runs, len(runs), hydra)
+    hydra.trainer.accelerator = runs[0].config.trainer.accelerator
+    return Plan(runs, len(runs), hydra, left_out=left_out)
+
+
+def _stored(
+    folder: Path, record: Record, config: RunConfig, hydra: DictConfig, data_of: Callable[[Path], TokenShards]
+) -> Run:
+    (run,) = _checked([config], hydra, lambda: [data_of(folder)])
+    check_folder(folder, record, identify(config, run.data_digest), run.data_digest)
+    return run
 
 
 def _checked(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -15,37 +15,43 @@ from sla_ablate.runs.record import existing_summary, read_config
 
 
 def data_of_all(runs: Iterable[Path], may_prepare: bool = False) -> list[TokenShards]:
-    """The tokens that each run was entered with, found by what they are, wherever the corpus lies now.
+    """The tokens that each run was entered with; see `finder`."""
+    return list(map(finder(may_prepare), runs))
 
-    They are looked for in the cache that the run's configuration names and in the user's own, and nothing is written.
+
+def finder(may_prepare: bool = False) -> Callable[[Path], TokenShards]:
+    """A function from a run's folder to the tokens that it was entered with, wherever the corpus lies now.
+
+    They are looked for by what they are, in the cache that the run's configuration names and in the user's own, and
+    nothing is written. The function raises an InputError where they are nowhere, or the configuration names another
+    model than the record.
 
     Args:
-        runs: their folders.
         may_prepare: else read the corpus that the configuration names, and write its tokens to the cache that it names.
-
-    Raises:
-        InputError: they are nowhere, or the configuration names another model than the record.
     """
     held, opened = cache(lambda name: list(prepared_in(name))), cache(TokenShards.open)
     made: dict[str, TokenShards] = {}
-    found = []
-    for run in runs:
+
+    def find(run: Path) -> TokenShards:
         config, setting = read_config(run), existing_summary(run)["setting"]
         caches = dict.fromkeys([config.data.cache, DataConfig().cache])
         folders = (
             folder for digest, folder in chain.from_iterable(map(held, caches)) if setting_of(config, digest) == setting
         )
         if folder := next(folders, None):
-            found.append(opened(folder))
-            continue
+            return opened(folder)
         if may_prepare:
             key = repr(config.data)
             made[key] = shards = made.get(key) or prepare(config.data)
             if setting_of(config, shards.digest) == setting:
-                found.append(shards)
-                continue
+                return shards
+        readable = {folder for _, folder in chain.from_iterable(map(held, caches))}
+        manifests = (path for name in caches for path in Path(name).expanduser().glob("*/manifest.json"))
+        others = [str(path) for path in manifests if path.parent not in readable]
         raise InputError(
             f"{run / 'config.yaml'} names other data, or another model, than the run was trained with, or data that"
             f" are not prepared in {' or '.join(caches)}; to have analyze or retry prepare them, add --trust"
+            + (f" (not readable: {', '.join(others)})" if others else "")
         )
-    return found
+
+    return find

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sla_ablate.config.schema import RunConfig
-from sla_ablate.errors import InputError
-from sla_ablate.files import inside, without_dots
 
 SCHEMA = 3
 """A part of every run id: raised when the same configuration would give other results."""
@@ -31,21 +29,6 @@ class Identity:
 def run_folder(config: RunConfig, identity: Identity) -> Path:
     """The folder of a run's files."""
     return Path(config.output) / config.sweep / identity.run_id
-
-
-def run_folders(sweep: Path) -> list[Path]:
-    """The run folders of a sweep, by run id.
-
-    Raises:
-        InputError: there are none, or one is a link that leads out of the sweep.
-    """
-    found = sorted(path.parent for path in sweep.glob("*/record.json"))
-    if not found:
-        whole = without_dots(sweep)
-        near = sorted(path.name for path in whole.parent.glob("*") if path.is_dir() and path != whole)
-        hint = f"; beside it there are: {', '.join(near)}" if near else ""
-        raise InputError(f"{sweep} holds no runs{hint}")
-    return [inside(sweep, path.name) if path.is_symlink() else path for path in found]
 
 
 def identify(config: RunConfig, data_digest: str) -> Identity:

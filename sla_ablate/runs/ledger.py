@@ -5,24 +5,24 @@ A run is entered as `waiting` before anything starts, so that what is still to c
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.corpora import corpus_name
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim, is_held
 from sla_ablate.runs.identity import SCHEMA, Identity, identify, run_folder
+from sla_ablate.runs.metrics import last_metrics
 from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_config, write_record
+from sla_ablate.runs.sweep import LeftOut, read_sweep
 from sla_ablate.text.words import duration
 
-STATES = ("done", "running", "waiting", "interrupted", "diverged", "failed", "unknown", "removed")
-_TAIL_BYTES = 4096
+STATES = ("done", "running", "waiting", "interrupted", "diverged", "failed", "unreadable", "unknown", "removed")
+LEFT_OUT = ("copy", "no run")
+"""States of folders that are no runs."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,14 @@ def _new_record(config: RunConfig, identity: Identity, data_digest: str) -> Reco
     }
 
 
+def state_of(folder: Path) -> str:
+    """The state of the run of a folder; `unreadable` where `cell` says why."""
+    try:
+        return state(folder, read_summary(folder))
+    except (InputError, OSError):
+        return "unreadable"
+
+
 def state(folder: Path, record: Record | None) -> str:
     """The state of a run, from its record and from whether the process that wrote it still lives."""
     if record is None:
@@ -125,11 +133,38 @@ def state(folder: Path, record: Record | None) -> str:
     return recorded
 
 
+def cells(sweep: Path) -> list[Cell]:
+    """How far each run of a sweep is, and what its other folders are.
+
+    Raises:
+        InputError: it holds no runs.
+    """
+    found = read_sweep(sweep, read_summary)
+    every = [_cell(run.folder, run.record) for run in found.runs] + [_other(each) for each in found.left_out]
+    return sorted(every, key=lambda cell: cell.run_id)
+
+
 def cell(folder: Path) -> Cell:
     """How far the run of a folder is."""
-    record = read_summary(folder)
-    if record is None:
-        return Cell(folder.name, "waiting", 0, 0, 0, 0, None, None)
+    try:
+        record = read_summary(folder)
+        return Cell(folder.name, "waiting", 0, 0, 0, 0, None, None) if record is None else _cell(folder, record)
+    except (InputError, OSError) as error:
+        return _other(LeftOut(folder, "unreadable", str(error)))
+
+
+def _other(folder: LeftOut) -> Cell:
+    return Cell(folder.folder.name, folder.state, 0, 0, 0, 0, None, folder.reason)
+
+
+def _cell(folder: Path, record: Record) -> Cell:
+    try:
+        return _cell_of(folder, record)
+    except (InputError, OSError) as error:
+        return _other(LeftOut(folder, "unreadable", str(error)))
+
+
+def _cell_of(folder: Path, record: Record) -> Cell:
     config, now = record["config"], state(folder, record)
     steps = config["optim"]["steps"]
     if now == "done":
@@ -137,7 +172,7 @@ def cell(folder: Path) -> Cell:
     elif now == "waiting":
         step, speed, loss = 0, None, None
     else:
-        step, speed, loss = _progress(folder / "metrics.jsonl")
+        step, speed, loss = _progress(folder)
     return Cell(
         run_id=folder.name,
         state=now,
@@ -158,17 +193,11 @@ def unknown(config: RunConfig) -> Cell:
     return Cell(run_id, "unknown", 0, 0, config.optim.steps, per_step, None, None, None)
 
 
-def _progress(metrics: Path) -> tuple[int, float | None, float | None]:
+def _progress(run: Path) -> tuple[int, float | None, float | None]:
     """The last step that is told, the last speed and the last loss."""
-    try:
-        with metrics.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            complete = file.read().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return 0, None, None
-    lines: list[dict[str, Any]] = [json.loads(line) for line in complete[-10:] if line.startswith(b"{")]
+    lines = last_metrics(run)
     step = max((line["step"] for line in lines), default=0)
-    last: dict[str, Any] = next((line for line in reversed(lines) if "loss" in line), {})
+    last = next((line for line in reversed(lines) if "loss" in line), {})
     return step, last.get("tokens_per_second"), last.get("loss")
 
 
@@ -180,7 +209,10 @@ def count(states: Iterable[str]) -> str:
 
 def summary(cells: Sequence[Cell]) -> str:
     """How many cells of each state, their speed and the time that is left, in one line."""
-    line = f"{len(cells)} run(s): {count(cell.state for cell in cells)}"
+    runs = [cell for cell in cells if cell.state not in LEFT_OUT]
+    line = f"{len(runs)} run(s): {count(cell.state for cell in runs)}"
+    if others := len(cells) - len(runs):
+        line += f"; {others} other folder(s)"
     speed = sum(cell.tokens_per_second or 0 for cell in cells if cell.state == "running")
     if not speed:
         return line

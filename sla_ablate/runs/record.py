@@ -8,8 +8,9 @@ diverged run has `diverged_at_step`, the optimizer steps that were done when it 
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ import yaml
 from sla_ablate.config.bounds import check_numbers
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.files import check_inside, replace_file
-from sla_ablate.runs.identity import SCHEMA, run_folders
+from sla_ablate.files import check_inside, read, replace_file
+from sla_ablate.runs.digests import AGAIN, changed
+from sla_ablate.runs.identity import SCHEMA
+from sla_ablate.text.sealed import seal, unseal
+from sla_ablate.text.shape import Each, OrNone, Shape, check
 from sla_ablate.text.words import as_json
 
 CHECKPOINT = "checkpoints"
@@ -33,21 +37,55 @@ BEST = "best"
 
 Record = dict[str, Any]
 
+_RECORD, _RESULTS, _CONFIG = "record.json", "results.json", "config.yaml"
+_MOST_BYTES, _MOST_BYTES_OF_RESULTS = 2**24, 2**30
 _NAME = re.compile(r"[\w=+-][\w.=+-]*", re.ASCII)
-_RECORD, _RESULTS = "record.json", "results.json"
+_COUNT = range(10**15)
+_TABLE = Each(Each(range(4096), 4096), 4096)
+_SHAPE = {
+    "run_id": _NAME,
+    "setting": _NAME,
+    "pairing": str,
+    "state": ("waiting", "running", "done", "diverged", "failed", "interrupted"),
+    "attempt": _COUNT,
+    "error": OrNone(str),
+    "seed": _COUNT,
+    "pattern": {"name": str, "label": str, "key_source": _TABLE, "value_source": _TABLE},
+    "config": {
+        "model": {"block_size": range(1, 2**31)},
+        "optim": {"steps": range(1, 10**9 + 1), "batch_size": range(1, 10**6 + 1)},
+    },
+}
+_COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
+_DONE = {
+    "cost": dict.fromkeys((*_COSTS, "tokens", "tokens_per_second", "seconds"), float),
+    "environment": {"precision": str},
+}
+_RESULTS_SHAPE = {
+    "validation": {
+        "documents": Each(str),
+        "nll": Each(float),
+        **dict.fromkeys(("tokens", "bytes", "words"), Each(_COUNT)),
+        **{"context_length": _COUNT, "stride": OrNone(_COUNT), "start_token": OrNone(str)},
+    }
+}
+"""What is read of a record, of that of a done run and of its results; each may hold more."""
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
 def write_record(run: Path, record: Record) -> None:
-    """Replace the record of a run folder, atomically.
+    """Replace the record of a run folder, atomically; it has a digest of itself and, in `digests`, of other files.
 
     `results`, if it has any, go into a file of their own, first, so that records stay short and one that says `done`
     has them.
     """
+    record = dict(record)
     if "results" in record:
-        replace_file(run / _RESULTS, _as_json(record["results"]))
-    replace_file(run / _RECORD, _as_json({name: value for name, value in record.items() if name != "results"}))
+        text = _as_json(record.pop("results"))
+        replace_file(run / _RESULTS, text)
+        record["digests"] = {**record.get("digests", {}), _RESULTS: hashlib.sha256(text).hexdigest()}
+    replace_file(run / _RECORD, seal(record))
 
 
 def read_summary(run: Path) -> Record | None:
@@ -56,22 +94,10 @@ def read_summary(run: Path) -> Record | None:
     Whoever works with a run reads this first. So it is here that a folder of somebody else's is looked at.
 
     Raises:
-        InputError: the record is damaged, or of another schema version, or the folder holds links that lead out of it.
+        InputError: the record is damaged, or of another schema version, the folder holds links that lead out of it, or
+            the run is done and its results are missing or were changed.
     """
-    for folder in (run, run / CHECKPOINT, run / CHECKPOINT / BEST):
-        check_inside(folder)
-    try:
-        record: Record = _read_json(run / _RECORD)
-        schema = record["schema"]
-    except FileNotFoundError:
-        return None
-    except (KeyError, TypeError):
-        raise _damaged(run / _RECORD) from None
-    if schema != SCHEMA:
-        raise InputError(f"{run / _RECORD} is of schema {schema}; this version reads {SCHEMA}")
-    for name in ("run_id", "setting"):  # which name files
-        if not _NAME.fullmatch(str(record.get(name, "-"))):
-            raise _damaged(run / _RECORD)
+    record, _ = _read(run)
     return record
 
 
@@ -99,55 +125,72 @@ def read_record(run: Path) -> Record | None:
     """The record of a run folder, with `results` if the run is done; None if it has no record.
 
     Raises:
-        InputError: as `read_summary`, or the results are missing or damaged.
+        InputError: as `read_summary`, or the results are damaged.
     """
-    record = read_summary(run)
-    if record is not None and record["state"] == "done":
-        try:
-            record["results"] = _read_json(run / _RESULTS)
-        except FileNotFoundError:
-            raise InputError(f"{run} is done but has no {_RESULTS}; delete the folder to have the run again") from None
+    record, text = _read(run)
+    if record is not None and text is not None:
+        record["results"] = _checked(run / _RESULTS, text, _RESULTS_SHAPE)
     return record
+
+
+def _read(run: Path) -> tuple[Record | None, bytes | None]:
+    """The record, and the results of a done run as text."""
+    for folder in ("", f"/{CHECKPOINT}", f"/{CHECKPOINT}/{BEST}"):
+        check_inside(f"{run}{folder}")
+    try:
+        text = read(run, _RECORD, _MOST_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, None
+    record = _checked(run / _RECORD, text, {"schema": int})
+    if record["schema"] != SCHEMA:
+        raise InputError(f"{run / _RECORD} is of schema {record['schema']}; this version reads {SCHEMA}")
+    _check(run / _RECORD, record, _SHAPE)
+    if record["state"] != "done":
+        return record, None
+    _check(run / _RECORD, record, _DONE)
+    try:
+        results = read(run, _RESULTS, _MOST_BYTES_OF_RESULTS)
+    except FileNotFoundError:
+        raise InputError(f"{run} is done but has no {_RESULTS}; {AGAIN}") from None
+    expected = record.get("digests", {}).get(_RESULTS)
+    if expected is not None and hashlib.sha256(results).hexdigest() != expected:
+        raise changed(run / _RESULTS)
+    return record, results
+
+
+def _checked(path: Path, text: bytes, shape: Shape) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = unseal(text)
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    _check(path, value, shape)
+    return value
+
+
+def _check(path: Path, value: Any, shape: Shape) -> None:
+    try:
+        check(value, shape)
+    except ValueError as error:
+        raise _damaged(path, error) from None
 
 
 def _as_json(value: Any) -> bytes:
     return (as_json(value, indent=1) + "\n").encode()
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        text = path.read_bytes()
-        value = json.loads(text)
-        if b"\\ud" in text.lower():  # perhaps half a surrogate pair, which no table can hold
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
-        return value
-    except (ValueError, RecursionError):
-        raise _damaged(path) from None
+def _damaged(path: Path, error: ValueError) -> InputError:
+    return InputError(f"{path} is damaged ({error}); {AGAIN}")
 
 
-def _damaged(path: Path) -> InputError:
-    return InputError(f"{path} is damaged; delete the folder to have the run again")
-
-
-def not_done(run: Path, record: Record) -> InputError:
+def not_done(run: Path, record: Mapping[str, Any]) -> InputError:
     """The error for a run that is not done where one that is done is needed, with the reason where there is one."""
     reason = f": {record['error']}" if record["error"] else ""
     return InputError(f"{run} is {record['state']}, not done{reason}")
 
 
-def read_records(sweep: Path) -> list[Record]:
-    """Every record of a sweep, by run id.
-
-    Raises:
-        InputError: the folder has none.
-    """
-    records = [read_record(folder) for folder in run_folders(sweep)]
-    return [record for record in records if record is not None]
-
-
 def write_config(run: Path, config: RunConfig) -> None:
     """Replace `config.yaml` of a run folder, atomically."""
-    replace_file(run / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False).encode())
+    replace_file(run / _CONFIG, yaml.safe_dump(asdict(config), sort_keys=False).encode())
 
 
 def read_config(run: Path) -> RunConfig:
@@ -156,10 +199,12 @@ def read_config(run: Path) -> RunConfig:
     Raises:
         InputError: it has none, or one that this version does not understand.
     """
-    path = run / "config.yaml"
+    path = run / _CONFIG
     try:
-        config = RunConfig.from_dict(yaml.load(path.read_text(encoding="utf-8"), _YAML_LOADER))
+        config = RunConfig.from_dict(yaml.load(read(run, _CONFIG, _MOST_BYTES).decode(), _YAML_LOADER))
         check_numbers(config)
         return config
-    except (OSError, yaml.YAMLError, ValueError) as error:  # an InputError is a ValueError
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an InputError is a ValueError
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sla_ablate.errors import InputError
 from sla_ablate.runs import ledger
-from sla_ablate.runs.identity import run_folders
 from sla_ablate.runs.ledger import Cell
 from sla_ablate.text import escape
 from sla_ablate.text.words import as_json as to_json
@@ -20,25 +19,29 @@ _WATCH_SECONDS = 2.0
 _CLEAR = "\x1b[H\x1b[2J"
 
 
-def show(sweep: Path | None, watch: bool, as_json: bool) -> None:
-    """Print the cells of a sweep, or a line for each sweep under runs/; again and again while runs are ahead."""
+def show(sweep: Path | None, watch: bool, as_json: bool) -> bool:
+    """Print the cells of a sweep, or a line for each sweep under runs/; again and again while runs are ahead.
+
+    Returns:
+        Whether every run could be read.
+    """
     while True:
-        text, ahead = _sweep(sweep, as_json) if sweep else _sweeps(Path("runs"), as_json)
+        text, cells = _sweep(sweep, as_json) if sweep else _sweeps(Path("runs"), as_json)
         print(f"{_CLEAR if watch and sys.stdout.isatty() else ''}{text}", flush=True)
-        if not watch or not ahead:
-            return
+        states = {cell.state for cell in cells}
+        if not watch or states.isdisjoint(("running", "waiting")):
+            return "unreadable" not in states
         time.sleep(_WATCH_SECONDS)
 
 
-def _sweep(sweep: Path, as_json: bool) -> tuple[str, bool]:
-    cells = [ledger.cell(folder) for folder in run_folders(sweep)]
-    text = to_json([_as_dict(cell) for cell in cells], indent=1) if as_json else table(cells)
-    return text, _ahead(cells)
+def _sweep(sweep: Path, as_json: bool) -> tuple[str, list[Cell]]:
+    cells = ledger.cells(sweep)
+    return to_json([_as_dict(cell) for cell in cells], indent=1) if as_json else table(cells), cells
 
 
-def _sweeps(output: Path, as_json: bool) -> tuple[str, bool]:
+def _sweeps(output: Path, as_json: bool) -> tuple[str, list[Cell]]:
     sweeps = {
-        escape.line(path.name): [ledger.cell(folder) for folder in run_folders(path)]
+        escape.line(path.name): _cells(path)
         for path in sorted({record.parents[1] for record in output.glob("*/*/record.json")})
     }
     if not sweeps:
@@ -48,7 +51,14 @@ def _sweeps(output: Path, as_json: bool) -> tuple[str, bool]:
     else:
         width = max(map(len, sweeps))
         text = "\n".join(f"{name:{width}}  {ledger.summary(cells)}" for name, cells in sweeps.items())
-    return text, any(map(_ahead, sweeps.values()))
+    return text, [cell for cells in sweeps.values() for cell in cells]
+
+
+def _cells(sweep: Path) -> list[Cell]:
+    try:
+        return ledger.cells(sweep)
+    except InputError:  # all are unreadable
+        return [ledger.cell(record.parent) for record in sorted(sweep.glob("*/record.json"))]
 
 
 def table(cells: Sequence[Cell]) -> str:
@@ -70,7 +80,3 @@ def table(cells: Sequence[Cell]) -> str:
 
 def _as_dict(cell: Cell) -> dict[str, object]:
     return {**asdict(cell), "seconds_left": cell.seconds_left}
-
-
-def _ahead(cells: Sequence[Cell]) -> bool:
-    return any(cell.state in ("running", "waiting") for cell in cells)

@@ -6,19 +6,56 @@ from pathlib import Path
 
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
+from sla_ablate.errors import InputError
 from sla_ablate.files import replace_file
 from sla_ablate.model.formats import checkpoint
 from sla_ablate.model.gpt import GPT
 from sla_ablate.runs.data import data_of_all
-from sla_ablate.runs.record import CHECKPOINT, existing_summary, not_done
+from sla_ablate.runs.digests import AGAIN, check, digests
+from sla_ablate.runs.metrics import METRICS
+from sla_ablate.runs.record import BEST, CHECKPOINT, Record, existing_summary, not_done
 
 TOKENIZER = "tokenizer.json"
+MODEL = ("config.json", "model.safetensors", TOKENIZER)
+"""The files of a model's folder."""
 
 
 def save_model(model: GPT, shards: TokenShards, folder: Path) -> None:
     """Write a model and its tokenizer to a folder, each file atomically; one of a run that was removed stays so."""
     checkpoint.save(model, folder)
     replace_file(folder / TOKENIZER, (shards.folder / TOKENIZER).read_bytes())
+
+
+def digests_of(run: Path) -> dict[str, str]:
+    """The digests of what a run leaves beside its record and results, for the record of its end."""
+    best = [f"{CHECKPOINT}/{BEST}/{name}" for name in MODEL] if (run / CHECKPOINT / BEST).is_dir() else []
+    return digests(run, [METRICS, *(f"{CHECKPOINT}/{name}" for name in MODEL), *best])
+
+
+def check_model(run: Path, record: Record) -> None:
+    """Hold the files of a finished run's model against the digests in its record, if it has any.
+
+    Raises:
+        InputError: one is missing or was changed.
+    """
+    kept = record.get("digests", {})
+    try:
+        check(run, {path: kept[path] for name in MODEL if (path := f"{CHECKPOINT}/{name}") in kept})
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename} is missing; {AGAIN}") from None
+
+
+def load_model(run: Path) -> GPT:
+    """The model of a finished run, in evaluation mode.
+
+    Raises:
+        InputError: the folder is no run's, the run is not done, or its model was changed.
+    """
+    record = existing_summary(run)
+    if record["state"] != "done":
+        raise not_done(run, record)
+    check_model(run, record)
+    return GPT.load(run / CHECKPOINT).eval()
 
 
 def data_of(run: Path) -> TokenShards:
@@ -31,9 +68,11 @@ def load_run(run: Path) -> tuple[GPT, Tokenizer]:
     """The model of a finished run, in evaluation mode, and the tokenizer that it was trained with.
 
     Raises:
-        InputError: the folder is no run's, or the run is not done.
+        InputError: as `load_model`, or the tokenizer is of another vocabulary.
     """
-    record = existing_summary(run)
-    if record["state"] != "done":
-        raise not_done(run, record)
-    return GPT.load(run / CHECKPOINT).eval(), load_tokenizer(run / CHECKPOINT / TOKENIZER)
+    model, tokenizer = load_model(run), load_tokenizer(run / CHECKPOINT / TOKENIZER)
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise InputError(
+            f"{run / CHECKPOINT / TOKENIZER} has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}"
+        )
+    return model, tokenizer

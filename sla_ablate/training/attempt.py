@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -19,11 +20,13 @@ from sla_ablate.model.gpt import GPT
 from sla_ablate.patterns.costs import costs
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
 from sla_ablate.runs.data import data_of_all
+from sla_ablate.runs.digests import digests
+from sla_ablate.runs.metrics import METRICS
 from sla_ablate.runs.provenance import begin
 from sla_ablate.runs.record import BEST, CHECKPOINT, existing_summary, read_config, write_record
-from sla_ablate.runs.trained import save_model
+from sla_ablate.runs.trained import digests_of, save_model
 from sla_ablate.text.telling import Silence, Voice
-from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_checkpoint
+from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_whole
 from sla_ablate.training.callbacks.metrics import Metrics
 from sla_ablate.training.callbacks.progress import Progress
 from sla_ablate.training.callbacks.random_state import RandomState
@@ -34,7 +37,8 @@ from sla_ablate.training.divergence import DivergedError, check_loss, check_weig
 from sla_ablate.training.loggers import RunLogger, opened
 from sla_ablate.training.machine import LIGHTNING_PRECISIONS, device_type, environment, keep_freed_memory
 from sla_ablate.training.module import LanguageModel, build_model, training_loader
-from sla_ablate.training.ranks import Rank, ranks
+from sla_ablate.training.ranks import Rank, gather, ranks
+from sla_ablate.training.resumption import check_state
 from sla_ablate.training.strategies import Ranks, strategy, whole
 
 
@@ -69,7 +73,8 @@ def attempt(folder: Path, interruption: Interruption, say: Voice) -> None:
 
 def _end_as_diverged(folder: Path, config: RunConfig, error: DivergedError) -> None:
     record = existing_summary(folder)
-    write_record(folder, record | {"state": "diverged", "error": str(error), "diverged_at_step": error.step})
+    ending = {"state": "diverged", "error": str(error), "diverged_at_step": error.step}
+    write_record(folder, record | ending | {"digests": digests(folder, [METRICS])})
     keep_last(folder / CHECKPOINT, config.trainer.keep_checkpoints)
 
 
@@ -101,8 +106,9 @@ def _attempt(
     trained_in = LIGHTNING_PRECISIONS[t.precision]
 
     checkpoints = folder / CHECKPOINT
-    checkpoint, step = last_checkpoint(checkpoints)
-    metrics = Metrics(folder / "metrics.jsonl" if rank.number == 0 else None, logger)
+    metrics = Metrics(folder / METRICS if rank.number == 0 else None, logger)
+    check = partial(check_state, run=folder, run_id=record["run_id"], model=model)
+    checkpoint, step = gather(last_whole(checkpoints, check, say) if rank.number == 0 else (None, 0))[0]
     if rank.number == 0:
         record.setdefault("data", {})["split_by"] = shards.manifest.get("split_by", "id")
         earlier = record.get("environment", {}) if checkpoint is not None else {}
@@ -115,7 +121,7 @@ def _attempt(
         checkpoints.mkdir(exist_ok=True)
         remove_unfinished(folder)
         if checkpoint is None:
-            (folder / "metrics.jsonl").unlink(missing_ok=True)
+            (folder / METRICS).unlink(missing_ok=True)
     devices = f"{t.devices} × {device} ({t.strategy})" if t.devices > 1 else device
     say.note(f"{devices}, {trained_in}, {t.threads} thread(s)")
     if checkpoint is not None:
@@ -145,7 +151,7 @@ def _attempt(
             metrics,
             Progress(metrics, usage, say.note, t.log_every, tokens_per_step),
             validation,
-            Checkpoints(checkpoints, t.checkpoint_minutes, max(1, t.keep_checkpoints), interruption, say),
+            Checkpoints(checkpoints, record["run_id"], t.checkpoint_minutes, t.keep_checkpoints, interruption, say),
         ],
         plugins=[AtomicCheckpointIO(), Ranks(rank.number)],
         logger=False,
@@ -184,6 +190,7 @@ def _attempt(
     record["results"] = {"validation": result, "classes": sums.result()}
     record["state"] = "done"
     existing_summary(folder)  # else the run was removed, of which nothing is to come back
+    record["digests"] = digests_of(folder)
     write_record(folder, record)
     keep_last(checkpoints, t.keep_checkpoints)
     say(f"done: validation loss {loss:.4f}, {time.perf_counter() - started:.0f} s")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.files import check_inside, replace_file
+from sla_ablate.runs.metrics import METRICS, no_metrics, read_metrics
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -166,9 +167,11 @@ def send(folder: Path, config: RunConfig, status: str, say: Callable[[str], None
         say: shows a line to people.
     """
     run = RunLogger(lambda: _OPEN[config.logger.name](config, folder), config.logger.name, say)
-    metrics = folder / "metrics.jsonl"
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else ():
-        run.log(**json.loads(line))
+    lines, others = read_metrics(folder, {}) if (folder / METRICS).exists() else ([], [])
+    for line in lines:
+        run.log(**line)
+    if others:
+        say(no_metrics(folder, others))
     if complete := run.close(status):
         (folder / UNSENT).unlink(missing_ok=True)
     return complete

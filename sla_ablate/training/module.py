@@ -50,13 +50,19 @@ class LanguageModel(L.LightningModule):
 
 def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW that decays matrices and embeddings, but neither biases nor layer norms; fused kernels."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed, others = decayed_and_not(model)
     groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
-    fused = parameters[0].device.type in ("cpu", "cuda")
+    fused = decayed[0].device.type in ("cpu", "cuda")
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=fused)
+
+
+def decayed_and_not(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices and embeddings, and biases and layer norms, in the order in which the optimizer numbers them."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [p for p in parameters if p.dim() >= 2], [p for p in parameters if p.dim() < 2]
 
 
 def learning_rate(step: int, config: OptimConfig) -> float:

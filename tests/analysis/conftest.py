@@ -38,7 +38,7 @@ def make_record(pattern="baseline", seed=0, nats=2.0, *, setting="s1", state="do
         "setting": setting,
         "config": {
             "model": {"block_size": 256, "dropout": None},
-            "optim": {"lr": 0.001},
+            "optim": {"lr": 0.001, "steps": 3, "batch_size": 1},
             "pattern": {"name": pattern},
             "seed": seed,
             **copy.deepcopy(config or {}),

@@ -360,7 +360,7 @@ def test_killed_then_with_a_broken_run_then_whole(sweep, measured):
     (broken / CHECKPOINT / "model.safetensors").write_bytes(weights[:-100])
 
     killed = subprocess.Popen(command(sweep, "--jobs", "1"), stdout=subprocess.DEVNULL)
-    while not (baseline / "analysis.parquet").exists():
+    while not (baseline / "analysis.json").exists():
         assert killed.poll() is None
         time.sleep(0.01)
     killed.kill()
@@ -370,7 +370,7 @@ def test_killed_then_with_a_broken_run_then_whole(sweep, measured):
     done = subprocess.run(command(sweep), capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
-    assert re.search(rf"^{broken.name}  failed: .*model.safetensors is no safetensors file", done.stdout, re.M)
+    assert re.search(rf"^{broken.name}  failed: .*model.safetensors and config.json .* not belong", done.stdout, re.M)
     assert re.search("^3 run.s., [12] already analyzed", done.stdout)
     runs = pd.read_parquet(sweep / "analysis" / "runs.parquet").set_index("run_id")
     assert runs["analysis.tokens"].isna().to_dict() == {run: run == broken.name for run in runs.index}

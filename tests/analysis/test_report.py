@@ -40,8 +40,9 @@ def test_write_report(tmp_path, sweep, out):
         run = folder / record["run_id"]
         run.mkdir(parents=True)
         write_record(run, record)
-    text = write_report(folder, out and tmp_path / out)
-    assert write_report(folder, out and tmp_path / out) == text
+    text, faults = write_report(folder, out and tmp_path / out)
+    assert (text, faults) == write_report(folder, out and tmp_path / out)
+    assert faults == []
     written = tmp_path / out if out else folder / "report"
     assert {path.name for path in written.iterdir()} == TABLES | FIGURES
     assert (written / "table.md").read_text() == text

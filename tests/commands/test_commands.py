@@ -16,7 +16,7 @@ import yaml
 from sla_ablate import commands
 from sla_ablate.files import claim
 from sla_ablate.launch.plan import stored_plan
-from sla_ablate.runs.record import read_records
+from sla_ablate.runs.sweep import read_sweep
 
 TINY = [
     "model.n_layer=3", "model.n_head=2", "model.n_embd=16", "model.block_size=16", "data.tokenizer=bytes",
@@ -140,7 +140,7 @@ def test_a_multirun(trained):
     assert "8 asked for, 6 run(s), 0 already done" in done.stdout  # the baseline ignores the distance
     assert "6 done" in done.stdout
 
-    found = read_records(folder / "runs" / "s")
+    found = read_sweep(folder / "runs" / "s").records
     assert [r["state"] for r in found] == ["done"] * 6
     assert len({r["pairing"] for r in found}) == 2
     assert len({r["setting"] for r in found}) == 1
@@ -190,13 +190,13 @@ def test_a_failed_run_ends_alone_with_exit_code_1_and_is_retried(sla, tmp_path, 
     done = sla(*sweep, "trainer.accelerator=gpu")
     assert done.returncode == 1
     assert "2 failed" in done.stdout
-    first = read_records(tmp_path / "runs" / "f")[0]
+    first = read_sweep(tmp_path / "runs" / "f").records[0]
     assert first["state"] == "failed"
     assert re.fullmatch("exit code 1: trainer.accelerator=gpu is not possible, .*; choose auto or cpu", first["error"])
 
     again = sla(*sweep)
     assert again.returncode == 0, again.stdout
-    assert [(r["state"], r["attempt"]) for r in read_records(tmp_path / "runs" / "f")] == [("done", 2)] * 2
+    assert [(r["state"], r["attempt"]) for r in read_sweep(tmp_path / "runs" / "f").records] == [("done", 2)] * 2
 
 
 @pytest.mark.slow
@@ -206,8 +206,10 @@ def test_parallel_launcher_gives_the_same_results(sla, tmp_path, trained, tiny, 
     parallel = sla("train", "-m", *tiny, relative, "pattern=baseline", "seed=0,1", *options)
     assert parallel.returncode == 0, parallel.stderr
     assert parallel.stderr == ""
-    one = [record for record in read_records(trained[0] / "runs" / "s") if record["pattern"]["label"] == "baseline"]
-    two = read_records(tmp_path / "runs" / "default")
+    one = [
+        record for record in read_sweep(trained[0] / "runs" / "s").records if record["pattern"]["label"] == "baseline"
+    ]
+    two = read_sweep(tmp_path / "runs" / "default").records
     assert [r["results"] for r in one] == [r["results"] for r in two]
     assert [r["run_id"] for r in one] == [r["run_id"] for r in two]
     monkeypatch.chdir(tmp_path.parent)

@@ -17,6 +17,7 @@ from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.data.splits import split_of
 from sla_ablate.data.tokenizers import END_OF_TEXT
 from sla_ablate.errors import InputError
+from sla_ablate.text.sealed import seal, unseal
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -72,6 +73,7 @@ def test_manifest_and_files(corpus, tmp_path):
     assert folder.parent == tmp_path / "cache"
     assert folder.name.startswith("speeches-bpe-") and len(folder.name) == len("speeches-bpe-") + 12
     manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]  # of the rest
     assert manifest == shards.manifest
     files = {path.name for path in folder.iterdir()}
     assert files == {"manifest.json", "train.bin", "validation.bin", "tokenizer.json", "documents.parquet"}
@@ -161,14 +163,14 @@ def test_damaged_file_is_refused_by_name(corpus, name, damage):
         TokenShards.open(folder)
     message = str(caught.value)
     assert str(path) in message and damage in message
-    assert f"delete the folder {folder}" in message and "\n" not in message
+    assert f"move the folder {folder} away" in message and "\n" not in message
 
 
 def test_other_schema_version_is_refused(corpus):
     folder = prepare(corpus, log=str).folder
     manifest = folder / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": 99}))
-    with pytest.raises(InputError, match=r"manifest\.json is of schema 99.*delete the folder"):
+    manifest.write_bytes(seal(unseal(manifest.read_bytes()) | {"schema": 99}))
+    with pytest.raises(InputError, match=r"manifest\.json is of schema 99.*move the folder"):
         prepare(corpus)
 
 

@@ -12,8 +12,7 @@ from optuna.trial import TrialState
 from sla_ablate.config.compose import _parse, compose
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.errors import InputError
-from sla_ablate.runs.identity import run_folders
-from sla_ablate.runs.record import read_record
+from sla_ablate.runs.sweep import read_sweep
 
 OPTUNA = ["hydra/sweeper=optuna", "optim.lr=tag(log,interval(1e-3,1e-1))"]
 LOSS = "import math; c = record['config']; done(2 * (record['seed'] + abs(math.log10(c['optim']['lr']) + 2)))"
@@ -41,7 +40,7 @@ def proposed_by_optuna(trials, failing=()):
 
 
 def carried_out(tmp_path):
-    records = [read_record(folder) for folder in run_folders(tmp_path / "runs" / "s")]
+    records = read_sweep(tmp_path / "runs" / "s").records
     names = {"baseline": "baseline", "sla": "sla_near"}
     return {(names[r["pattern"]["name"]], r["seed"], r["config"]["optim"]["lr"]): r for r in records}
 

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from made_up_records import ending
 from terminal import shown
 from test_supervise import STUB, enter
 
@@ -45,7 +46,7 @@ def test_totals_are_those_of_the_ledger(tmp_path, monkeypatch):
         record = read_record(folder)
         write_record(folder, record | {"state": state, "attempt": record["attempt"] + (state == "running"), **more})
 
-    done = {"cost": {"tokens_per_second": 1.0}, "results": {}}
+    done = {name: value for name, value in ending().items() if name not in ("state", "attempt")}
     become(folders[0], "done", **done)
     become(folders[1], "running")
     become(folders[1], "failed", error="before")

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from made_up_records import ending
 
 from sla_ablate.config.schema import ModelConfig, OptimConfig, RunConfig
 from sla_ablate.errors import InputError
@@ -38,7 +39,7 @@ def change(folder, **values):
 
 
 def finish(folder):
-    change(folder, state="done", attempt=1, cost={"tokens_per_second": 7.0}, results={"nll": [1.0] * 5})
+    change(folder, **ending(tokens_per_second=7.0))
 
 
 def test_a_run_waits_until_it_is_carried_out(folder):

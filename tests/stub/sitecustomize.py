@@ -16,9 +16,13 @@ def main(arguments):
     record = read_record(folder)
 
     def done(nll=None):
-        result = {"documents": ["a"], "tokens": [2], "nll": [1.5 + record["seed"] if nll is None else nll]}
-        ending = {"state": "done", "cost": {"tokens_per_second": 10.0}, "results": {"validation": result}}
-        write_record(folder, record | ending)
+        counts = {name: [2] for name in ("tokens", "bytes", "words")}
+        result = {"documents": ["a"], "nll": [1.5 + record["seed"] if nll is None else nll], **counts}
+        result |= {"context_length": 16, "stride": 16, "start_token": None}
+        costs = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
+        cost = dict.fromkeys((*costs, "tokens", "seconds", "tokens_per_second"), 10.0)
+        ending = {"state": "done", "cost": cost, "environment": {"precision": "none"}}
+        write_record(folder, record | ending | {"results": {"validation": result}})
 
     exec(os.environ.get("SLA_STUB", "done()"), {"folder": folder, "record": record, "done": done})
 

@@ -11,14 +11,13 @@ import time
 
 import pytest
 import torch
-from test_resume import Attempts, children, wait_until
+from test_resume import Attempts, children, last_checkpoint, wait_until
 
 from sla_ablate.config.schema import ModelConfig, OptimConfig, PatternConfig, RunConfig, TrainerConfig
 from sla_ablate.data.config import DataConfig
 from sla_ablate.errors import InputError
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.runs.record import read_config
-from sla_ablate.training.callbacks.checkpoints import last_checkpoint
 
 STEPS = 24
 ROUNDING = 2e-6

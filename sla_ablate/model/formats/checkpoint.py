@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -11,23 +12,29 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from sla_ablate.errors import InputError
-from sla_ablate.files import replace_file
+from sla_ablate.files import read, replace_file, sha256
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.model.formats.weights import Model, with_weights
 from sla_ablate.model.transformer import Transformer
 from sla_ablate.patterns import SkipPattern
 from sla_ablate.text.words import as_json
 
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_DIGEST = "weights_sha256"
+_MOST_BYTES = 2**24
+
 
 def save(model: Transformer, folder: Path) -> None:
-    """Write a model to a folder that exists, each file atomically."""
+    """Write a model to a folder that exists, each file atomically; the configuration has the digest of the weights."""
+    weights = to_bytes(model.state_dict())
     config = {
         **asdict(model.config),
         "key_source": model.pattern.key_source.tolist(),
         "value_source": model.pattern.value_source.tolist(),
+        _DIGEST: hashlib.sha256(weights).hexdigest(),
     }
-    replace_file(folder / "config.json", (as_json(config, indent=1) + "\n").encode())
-    replace_file(folder / "model.safetensors", to_bytes(model.state_dict()))
+    replace_file(folder / CONFIG, (as_json(config, indent=1) + "\n").encode())
+    replace_file(folder / WEIGHTS, weights)
 
 
 def load(cls: type[Model], folder: Path) -> Model:
@@ -36,20 +43,24 @@ def load(cls: type[Model], folder: Path) -> Model:
     Raises:
         InputError: a file is missing or broken, the weights are not those of config.json, or not finite.
     """
-    for name in ("config.json", "model.safetensors"):
+    for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} does not exist; give a folder that GPT.save wrote")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(read(folder, CONFIG, _MOST_BYTES))
+        digest = config.pop(_DIGEST, None)
         pattern = SkipPattern.from_tables(config.pop("key_source"), config.pop("value_source"))
         shape = GPTConfig(**config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'config.json'} is not one that GPT.save wrote: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{folder / CONFIG} is not one that GPT.save wrote: {error}") from None
+    path = folder / WEIGHTS
+    if digest is not None and sha256(path) != digest:
+        raise InputError(f"{path} and {CONFIG} beside it do not belong together; restore them")
     try:
-        weights = load_file(folder / "model.safetensors")
+        weights = load_file(path)
     except SafetensorError as error:
-        raise InputError(f"{folder / 'model.safetensors'} is no safetensors file: {error}") from None
+        raise InputError(f"{path} is no safetensors file: {error}") from None
     for name, weight in weights.items():
         if not weight.isfinite().all():
-            raise InputError(f"{folder / 'model.safetensors'}: {name!r} is not finite; its training diverged")
+            raise InputError(f"{path}: {name!r} is not finite; its training diverged")
     return with_weights(cls, shape, pattern, weights)

@@ -24,6 +24,7 @@ def with_weights(
     Raises:
         InputError: a weight is missing, unknown or of another shape; the message names the first.
     """
+    _check_size(config, weights)
     with torch.device("meta"):  # no weights of its own, no random numbers drawn
         model = cls(config, pattern)
     expected = model.state_dict()
@@ -43,3 +44,15 @@ def with_weights(
     }
     model.load_state_dict(copies, assign=True)
     return model
+
+
+def _check_size(config: GPTConfig, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a size that the weights do not have before a model of it, which may be huge, is made."""
+    layers = {name.split(".")[1] for name in weights if name.startswith("h.")}
+    if config.n_layer > len(layers):
+        raise InputError(f"the weights have {len(layers)} layers but the model needs {config.n_layer}")
+    embeddings = weights.get("wte.weight")
+    if embeddings is not None and embeddings.shape != (config.vocab_size, config.n_embd):
+        raise InputError(
+            f"'wte.weight' is {tuple(embeddings.shape)} but the model needs {(config.vocab_size, config.n_embd)}"
+        )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import lightning as L
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from sla_ablate.errors import InputError
-from sla_ablate.files import replacing
+from sla_ablate.files import opened, replacing
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
+from sla_ablate.runs.digests import check_end
 from sla_ablate.text.telling import Voice
 from sla_ablate.training.callbacks.progress import Progress
 from sla_ablate.training.callbacks.random_state import RandomState
@@ -21,6 +24,8 @@ from sla_ablate.training.divergence import DivergedError
 from sla_ablate.training.ranks import agree
 
 C = TypeVar("C", bound=L.Callback)
+AT_LEAST = 2
+"""Checkpoints that a run has while it trains: where the last is damaged, it goes on from the one before."""
 
 
 class Checkpoints(L.Callback):
@@ -33,16 +38,20 @@ class Checkpoints(L.Callback):
 
     Args:
         folder: of the checkpoints; it exists.
+        run: the id of the run, which is written into them.
         minutes: between two of them; 0: none but at the end.
-        keep: how many, the last ones.
+        keep: how many, the last ones, `AT_LEAST` until the run ends.
         interruption: tells whether the run shall stop.
         say: shows a line to people.
     """
 
-    def __init__(self, folder: Path, minutes: float, keep: int, interruption: Interruption, say: Voice) -> None:
+    def __init__(
+        self, folder: Path, run: str, minutes: float, keep: int, interruption: Interruption, say: Voice
+    ) -> None:
         self.folder = folder
+        self.run = run
         self.minutes = minutes
-        self.keep = keep
+        self.keep = max(AT_LEAST, keep)
         self.interruption = interruption
         self.say = say
         self._step = 0
@@ -84,7 +93,7 @@ class Checkpoints(L.Callback):
         step = trainer.global_step
         if not isinstance(exception, Exception) or isinstance(exception, DivergedError):
             return
-        if step == 0 or step != self._step or step == last_checkpoint(self.folder)[1]:
+        if step == 0 or step != self._step or (self.folder / named_after(step)).exists():
             return
         self._fails = True
         try:
@@ -95,7 +104,8 @@ class Checkpoints(L.Callback):
             self.say(f"fails after step {step}; the same command goes on from there")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Have what a failed step has changed be as it was before it."""
+        """Say whose it is, and have what a failed step has changed be as it was before."""
+        checkpoint["run"] = self.run
         if not self._fails:
             return
         callbacks = checkpoint["callbacks"]
@@ -105,7 +115,7 @@ class Checkpoints(L.Callback):
 
     def _save(self, trainer: L.Trainer, step: int) -> None:
         with self.say.waiting("saving a checkpoint"):
-            trainer.save_checkpoint(self.folder / f"step-{step:08d}.ckpt")
+            trainer.save_checkpoint(self.folder / named_after(step))
         if trainer.is_global_zero:
             keep_last(self.folder, self.keep)
 
@@ -116,37 +126,94 @@ def _only(kind: type[C], trainer: L.Trainer) -> C:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically beside where they belong, and reads nothing but tensors and plain containers."""
+    """Writes checkpoints atomically beside where they belong, and reads nothing but tensors and plain containers.
+
+    A file ends with the SHA-256 of all that comes before.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write, without a copy in memory."""
         with replacing(Path(path)) as file:
+            hashing = _Hashing(file)
             try:
-                torch.save(checkpoint, file)
+                torch.save(checkpoint, cast(IO[bytes], hashing))
             except RuntimeError as error:
                 # torch.save hides the reason for which a write failed behind an error of its own.
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+            file.write(hashing.digest.digest())
 
     def load_checkpoint(self, path: Any, *unused: Any, **also_unused: Any) -> dict[str, Any]:
         """Read, without running any code that the file may hold.
 
         Raises:
-            InputError: the file is broken.
+            InputError: the file is broken, or no file.
         """
+        path = Path(path)
         try:
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            check_end(path.parent, path.name)
+            with opened(path.parent, path.name) as file:
+                checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError):
-            raise InputError(f"{path} is no checkpoint of this program; remove it and run the same command") from None
+            raise InputError(f"{path} is no checkpoint of this program") from None
         return checkpoint
 
 
-def last_checkpoint(folder: Path) -> tuple[Path | None, int]:
-    """The latest checkpoint of a folder and its step; (None, 0) if there is none."""
-    path = max(folder.glob("step-*.ckpt"), default=None)
-    return path, int(path.stem.removeprefix("step-")) if path else 0
+class _Hashing:
+    """A file to write to that keeps the digest of what it was given."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.digest = hashlib.sha256()
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a folder by the steps in their names, the latest first."""
+    return sorted(folder.glob("step-*.ckpt"), reverse=True)
+
+
+def named_after(step: int) -> str:
+    """The name of the checkpoint of a step."""
+    return f"step-{step:08d}.ckpt"
+
+
+def last_whole(folder: Path, check: Callable[[Path, dict[str, Any]], None], say: Voice) -> tuple[Path | None, int]:
+    """The latest checkpoint that can be gone on from and its step; (None, 0) if there is none.
+
+    Others are told, and set aside under the name that they have with `.refused` after it.
+
+    Args:
+        folder: of the checkpoints.
+        check: raises an InputError for a checkpoint that is not the run's, or lacks something.
+        say: shows a line to people.
+    """
+    refused = False
+    for path in checkpoints(folder):
+        try:
+            state = AtomicCheckpointIO().load_checkpoint(path)
+            check(path, state)
+            if path.name != named_after(state["global_step"]):
+                raise InputError(f"{path} is of step {state['global_step']}")
+        except FileNotFoundError:
+            continue
+        except (InputError, OSError) as error:
+            say(f"{path}: {error.strerror}; set aside" if isinstance(error, OSError) else f"{error}; set aside")
+            path.replace(path.with_name(f"{path.name}.refused"))
+            refused = True
+        else:
+            return path, state["global_step"]
+    if refused:
+        say("there is no other checkpoint; the run begins again")
+    return None, 0
 
 
 def keep_last(folder: Path, count: int) -> None:
     """Remove all checkpoints but the last `count`."""
-    for path in sorted(folder.glob("step-*.ckpt"), reverse=True)[count:]:
+    for path in checkpoints(folder)[count:]:
         path.unlink()

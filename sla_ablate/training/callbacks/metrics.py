@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
 from sla_ablate.errors import InputError
-from sla_ablate.files import naming
+from sla_ablate.files import digest_of, naming, opened
 from sla_ablate.text.words import as_json
 from sla_ablate.training.loggers import RunLogger
 
@@ -29,6 +30,21 @@ class Metrics(L.Callback):
         self.path = path
         self.logger = logger
 
+    @staticmethod
+    def check(path: Path, state_dict: Mapping[str, Any]) -> None:
+        """Make sure that a file begins with what it was when this state was saved.
+
+        Raises:
+            InputError: it does not.
+        """
+        try:
+            with opened(path.parent, path.name) as file:
+                if digest_of(file, state_dict["bytes"]) == state_dict["sha256"]:
+                    return
+        except FileNotFoundError:
+            pass
+        raise InputError(f"{path} is missing, or was changed since the checkpoint was written")
+
     def append(self, **values: Any) -> None:
         """Append a line."""
         line = as_json(values)
@@ -43,20 +59,16 @@ class Metrics(L.Callback):
         """The file's length, which is on the disk before the checkpoint that tells it."""
         if self.path is None:
             return {}
-        with naming(self.path), self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab+") as file:
             os.fsync(file.fileno())
-            return {"bytes": file.tell()}
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            return {"bytes": size, "sha256": digest_of(file, size)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Shorten the file to what it was: lines that will be written again, or only half of one, go."""
         if self.path is None:
             return
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size < state_dict["bytes"]:
-            raise InputError(
-                f"{self.path} has been shortened since its run was interrupted; "
-                f"remove {self.path.parent} and start the run again"
-            )
         os.truncate(self.path, state_dict["bytes"])
         if self.logger is not None:
             for line in self.path.read_text(encoding="utf-8").splitlines():

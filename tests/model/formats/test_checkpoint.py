@@ -64,15 +64,22 @@ def test_save_and_load_is_the_same_model(tmp_path, dtype):
     assert torch.equal(again(tokens), model(tokens))
 
 
+def spoil_unsealed(folder):
+    """As an earlier version wrote it."""
+    edit(folder, weights_sha256=None)
+    (folder / "model.safetensors").write_bytes(b"pickle")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda folder: (folder / "config.json").unlink(), "config.json does not exist"),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors does not exist"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"pickle"), "is no safetensors file"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"pickle"), "do not belong together"),
+        (lambda folder: spoil_unsealed(folder), "is no safetensors file"),
         (lambda folder: (folder / "config.json").write_text("{}"), "is not one that GPT.save wrote.*key_source"),
         (lambda folder: (folder / "config.json").write_text("{"), "is not one that GPT.save wrote"),
-        (lambda folder: edit(folder, n_embd=4), r"c_attn.bias. is \(24,\) but the model needs \(12,\)"),
+        (lambda folder: edit(folder, n_embd=4), r"wte.weight. is \(11, 8\) but the model needs \(11, 4\)"),
         (lambda folder: edit(folder, n_heads=2), "n_heads"),
     ],
 )

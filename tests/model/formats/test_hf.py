@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from made_up_records import ending, identity
 from random_models import model_of
 
 from sla_ablate import SkipPattern
@@ -353,7 +354,7 @@ def test_lm_evaluation_harness_agrees(name, dtype, corpus, shards, tmp_path, mon
 def finished_run(run, gpt, shards, corpus):
     gpt.save(run / "checkpoints")
     shards.tokenizer.save(run / "checkpoints" / "tokenizer.json")
-    write_record(run, {"schema": SCHEMA, "state": "done", "results": {}})
+    write_record(run, {"schema": SCHEMA, **identity(), **ending()})
     (run / "config.yaml").write_text(yaml.safe_dump(asdict(RunConfig(data=corpus))))
     return run
 
