@@ -148,7 +148,7 @@ def _stored(
     folder: Path, record: Record, config: RunConfig, hydra: DictConfig, data_of: Callable[[Path], TokenShards]
 ) -> Run:
     (run,) = _checked([config], hydra, lambda: [data_of(folder)])
-    check_folder(folder, record, identify(config, run.data_digest), run.data_digest)
+    check_folder(folder, record, config, run.data_digest)
     return run
 
 
