@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from analysis.comparison import count_states, runs_table
 from analysis.evidence import counted_once, distinct
 from analysis.stored import about_result, read_result, seal_tables, write_result
 from sla_ablate.errors import InputError
-from sla_ablate.files import claim, inside, remove_unfinished, replacing, sha256
+from sla_ablate.files import alone_in, claim, inside, remove_unfinished, replacing, sha256
 from sla_ablate.processes import outcome
 from sla_ablate.processes.live import Bar, View, shown
 from sla_ablate.processes.pool import call_each
@@ -111,15 +112,25 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
     records = found.records
     runs = distinct(records)
     done = {sweep / record["run_id"]: record for record in runs if record["state"] == "done"}
-    left_out = count_states(runs)
     if not done:
-        raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {left_out}")
+        raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {count_states(runs)}")
     if effort.stride is not None:
         _check_stride(effort.stride, done)
+    out = inside(sweep, "analysis")
+    out.mkdir(exist_ok=True)
+    with alone_in(out):
+        all_measured = _analyze(done, records, out, effort, jobs, trust)
+    check_all_read(found.left_out)
+    return all_measured
+
+
+def _analyze(
+    done: Mapping[Path, Record], records: Sequence[Record], out: Path, effort: Effort, jobs: int, trust: bool
+) -> bool:
     with waiting("looking which runs are analyzed already", tell):
         todo = [folder for folder, record in done.items() if not _is_current(folder, record, effort)]
     tell(f"{len(done)} run(s), {len(done) - len(todo)} already analyzed")
-    if left_out:
+    if left_out := count_states(distinct(records)):
         tell(f"left out: {left_out}")
     if twice := counted_once(records):
         tell(f"the same runs as others, under another name, and not counted twice: {', '.join(twice)}")
@@ -129,9 +140,8 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
     failed = _measure_all(todo, effort, jobs)
     measured = {folder: record for folder, record in done.items() if folder not in failed}
     if measured:
-        with waiting(f"writing the tables in {sweep / 'analysis'}", tell):
-            _write_tables(inside(sweep, "analysis"), measured, list(done.values()))
-    check_all_read(found.left_out)
+        with waiting(f"writing the tables in {out}", tell):
+            _write_tables(out, measured, list(done.values()))
     return not failed
 
 
@@ -195,10 +205,10 @@ def _measure_all(runs: Sequence[Path], effort: Effort, jobs: int) -> set[Path]:
 
 
 def analyze_run(run: Path, effort: Effort) -> None:
-    """Measure one done run and write its `analysis.parquet`.
+    """Measure one done run and write its `analysis.parquet`, unless another process has done so meanwhile.
 
     Raises:
-        InputError: its model or data cannot be used, or another process works on it.
+        InputError: its model or data cannot be used.
     """
     import torch
 
@@ -206,12 +216,12 @@ def analyze_run(run: Path, effort: Effort) -> None:
     from sla_ablate.runs.trained import data_of, load_model
 
     torch.set_num_threads(1)
-    with claim(run) as lock:
-        if lock is None:
-            raise InputError("another process works on it")
-        remove_unfinished(run)
+    with claim(run, patience=math.inf):
+        remove_unfinished(run, below=False)
         record = read_record(run)
         assert record is not None
+        if _is_current(run, record, effort):
+            return
         shards = data_of(run)
         depends_on = _digest(run, record, effort)
         model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -266,8 +276,6 @@ def code_version() -> str:
 
 
 def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Record]) -> None:
-    out.mkdir(exist_ok=True)
-    remove_unfinished(out)
     schema = read_result(next(iter(measured))).schema
     rows = 0
     with replacing(out / "heads.parquet") as file, pq.ParquetWriter(file, schema) as writer:

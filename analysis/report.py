@@ -20,7 +20,7 @@ from analysis.diversity_table import render_markdown as render_diversity
 from analysis.figures import check_out, paired_differences, render
 from analysis.sweep_data import HEADS, settings_of
 from sla_ablate.errors import InputError
-from sla_ablate.files import inside, write_atomically
+from sla_ablate.files import alone_in, inside, replace_file
 from sla_ablate.runs.sweep import read_sweep, tell_others, unreadable
 
 
@@ -55,8 +55,10 @@ def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> R
             files["diversity.md"] = "\n".join(map(render_diversity, settings.values())).encode()
         except InputError as error:
             faults.append(str(error))
-    for name, data in files.items():
-        write_atomically(out / name, data)
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out):
+        for name, data in files.items():
+            replace_file(out / name, data)
     return Report(files["table.md"].decode(), faults)
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sla_ablate.errors import InputError
-from sla_ablate.files import read, write_atomically
+from sla_ablate.files import read, replace_file
 from sla_ablate.runs.digests import digest, digests
 from sla_ablate.text.sealed import seal, unseal
 from sla_ablate.text.shape import check
@@ -32,9 +32,9 @@ def write_result(run: Path, table: pa.Table, about: Mapping[str, Any]) -> None:
     """Write the measurements of a run, and `about`: what they depend on (`depends_on`) and their `extent`."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    write_atomically(run / RESULT, buffer.getvalue())
+    replace_file(run / RESULT, buffer.getvalue())
     kept = {RESULT: hashlib.sha256(buffer.getvalue()).hexdigest()}
-    write_atomically(run / _ABOUT_RESULT, seal({**about, "digests": kept}))
+    replace_file(run / _ABOUT_RESULT, seal({**about, "digests": kept}))
 
 
 def about_result(run: Path) -> dict[str, Any] | None:
@@ -71,7 +71,7 @@ def read_result(run: Path) -> pa.Table:
 
 def seal_tables(sweep: Path) -> None:
     """Keep the digests of a sweep's tables, as they are now."""
-    write_atomically(sweep / _ABOUT_TABLES, seal({"digests": digests(sweep, (HEADS, RUNS))}))
+    replace_file(sweep / _ABOUT_TABLES, seal({"digests": digests(sweep, (HEADS, RUNS))}))
 
 
 def read_table(sweep: Path, name: str) -> pa.Table:

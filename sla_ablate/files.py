@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import tempfile
 import time
@@ -18,8 +19,11 @@ from pathlib import Path
 from typing import IO
 
 from sla_ablate.errors import InputError
+from sla_ablate.text.telling import tell_aside, waiting
 
 _UNFINISHED = ".tmp"
+_TEMPORARY = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}")
+"""The names that `tempfile` makes for `replacing`."""
 
 
 def absolute(text: str) -> Path:
@@ -68,11 +72,16 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.close(folder)
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace `path` with `data`, as `replacing` does, in a folder that exists."""
+    with replacing(path) as file:
+        file.write(data)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` with `data`, and make its folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(data)
+    replace_file(path, data)
 
 
 def without_dots(path: Path) -> Path:
@@ -88,14 +97,20 @@ def naming(path: Path) -> Iterator[None]:
     """Have every OSError of the block name `path`: one of a write or a flush names no file by itself."""
     try:
         yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    except OSError as error:  # of a library's own the message is all
+        raise OSError(error.errno or 0, error.strerror or str(error), str(path)) from error
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed while writing left in a folder and below it; none may be writing now."""
-    for path in folder.rglob(f".*{_UNFINISHED}"):
-        path.unlink(missing_ok=True)
+def remove_unfinished(folder: Path, below: bool = True) -> None:
+    """Remove what processes that were killed while writing left in a folder and below it; none may be writing now.
+
+    Args:
+        folder: where.
+        below: False: in the folder itself only, as where there may be others' below it.
+    """
+    for path in (folder.rglob if below else folder.glob)(f".*{_UNFINISHED}"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -221,13 +236,12 @@ def digest_of(file: IO[bytes], most: int | None = None) -> str:
 
 @contextmanager
 def claim(folder: Path, patience: float = 1) -> Iterator[int | None]:
-    """Hold a folder, such as a run's, so that no other process works on the same.
+    """Hold a folder that exists, such as a run's, so that no other process works on the same.
 
     Yields the descriptor of the lock, to be inherited by the process that does the work (the folder is
     held until both are gone), or None if another living process holds the folder for so many seconds:
     one that only looks (`is_held`) holds it for an instant.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         deadline = time.monotonic() + patience
@@ -243,8 +257,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Wait until no other process is in such a block of the same folder; what a killed one left there is removed."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        remove_unfinished(folder)
+        with waiting(f"waiting for another process that writes to {folder}", tell_aside):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        remove_unfinished(folder, below=False)
         yield
     finally:
         os.close(descriptor)

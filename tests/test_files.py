@@ -39,12 +39,12 @@ def test_an_error_names_the_file_and_a_missing_folder_stays_missing(tmp_path):
 
 
 def test_what_killed_writers_left_is_removed(tmp_path):
-    kept = tmp_path / "file", tmp_path / ".lock", tmp_path / "file.tmp"
+    kept = tmp_path / "file", tmp_path / ".lock", tmp_path / "file.tmp", tmp_path / ".somebody-elses.tmp"
     for path in kept:
         path.touch()
     with replacing(tmp_path / "file"):
         (unfinished,) = tmp_path.glob(".file.*")
-        shutil.copy(unfinished, tmp_path / f"{unfinished.name}.tmp")
+        shutil.copy(unfinished, tmp_path / ".another.0a_z9bcd.tmp")
         (tmp_path / "below").mkdir()
         shutil.copy(unfinished, tmp_path / "below" / unfinished.name)
     remove_unfinished(tmp_path)

@@ -28,7 +28,7 @@ from analysis.figures.style import FORMATS, render, styled
 from analysis.figures.training import training
 from analysis.sweep_data import SweepData, open_sweep
 from sla_ablate.errors import DOTTED, InputError, named, unknown
-from sla_ablate.files import check_free, inside, write_atomically
+from sla_ablate.files import alone_in, check_free, inside, replace_file
 
 __all__ = ["FIGURES", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
 
@@ -92,6 +92,7 @@ def write_figures(
         out = inside(sweep, "figures")
     else:
         check_out(out, force, figures)
+    out.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
     for setting, data in settings.items():
         for each, draw in figures.items():
@@ -101,9 +102,11 @@ def write_figures(
                 lacking.append(str(error))
                 continue
             file = each if len(settings) == 1 else f"{each}-{setting}"
-            for suffix in FORMATS:
-                write_atomically(path := out / f"{file}.{suffix}", render(figure, suffix))
-                yield path
+            pictures = {out / f"{file}.{suffix}": render(figure, suffix) for suffix in FORMATS}
+            with alone_in(out):
+                for path, picture in pictures.items():
+                    replace_file(path, picture)
+            yield from pictures
         if "heads" in vars(data) and data.unmeasured:
             runs = ", ".join(data.unmeasured)
             lacking.append(f"not analyzed, so in no figure of heads: {runs}; run: sla-ablate analyze {sweep}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -20,7 +21,7 @@ from sla_ablate import __version__
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import absolute
 from sla_ablate.processes.environment import settled
-from sla_ablate.text import escape
+from sla_ablate.text import escape, streams
 
 _WIDTH = 40
 _HEADER = """\
@@ -56,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in os.environ.keys() - variables:
         del os.environ[name]
     os.environ.update(variables)
+    streams.settle()
     _replace_what_cannot_be_shown()
+    if arguments[:1] != ["status"]:  # which may be told to watch
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # that the terminal is gone ends nothing
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -65,9 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in str(error).splitlines():
             print(f"sla-ablate: {escape.line(line)}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of our output has ended, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest it be flushed once more
-        sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise  # not one of a file that was named: for this a traceback is needed

@@ -18,7 +18,7 @@ def run(arguments: list[str]) -> int:
     add_force(parser)
     options = parser.parse_args(arguments)
     check_no_run("OUT", options.out)
-    from sla_ablate.text.telling import tell_aside, waiting
+    from sla_ablate.text.telling import tell, tell_aside, waiting
 
     with waiting(f"writing the model of {options.run}", tell_aside):
         try:
@@ -27,5 +27,5 @@ def run(arguments: list[str]) -> int:
             raise InputError(f"{error.name} is not installed; run: pip install 'sla-ablate[hf]'") from None
 
         export(options.run, options.out, options.force)
-    print(options.out)
+    tell(str(options.out))
     return 0

@@ -13,7 +13,7 @@ USAGE = "NAME SWEEP [--out DIR [--force]] [--run RUN]"
 def run(arguments: list[str]) -> int:
     """Carry out the command; returns the exit code."""
     from analysis.figures import FIGURES, OF_RUNS, write_figures
-    from sla_ablate.text.telling import tell_aside, waiting
+    from sla_ablate.text.telling import tell, tell_aside, waiting
 
     questions = [f"  {name:<18}{str(draw.__doc__).splitlines()[0]}" for name, draw in FIGURES.items()]
     parser = Parser(
@@ -27,5 +27,5 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     with waiting(f"drawing {options.name} of {options.sweep}", tell_aside):
         for path in write_figures(options.name, options.sweep, options.out, options.run, options.force):
-            print(path, flush=True)
+            tell(str(path))
     return 0

@@ -19,6 +19,7 @@ def run(arguments: list[str]) -> int:
     from sla_ablate.config.compose import compose
     from sla_ablate.data.classes import TokenCounts
     from sla_ablate.data.shards import prepare
+    from sla_ablate.text.telling import tell
 
     configs = compose(options.overrides, True, options.config_dir, options.config_name).configs
     for config in configs:
@@ -27,6 +28,6 @@ def run(arguments: list[str]) -> int:
         shards = prepare(config.data)
         TokenCounts.of(shards, config.evaluation.tokens)
         for split, counts in shards.manifest["splits"].items():
-            print(f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, {counts['bytes']:,} bytes")
-        print(shards.folder)
+            tell(f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, {counts['bytes']:,} bytes")
+        tell(str(shards.folder))
     return 0

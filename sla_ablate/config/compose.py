@@ -94,7 +94,7 @@ def compose(
             checker.check(override)
         # An experiment may ask for a multirun; compose without the sweeps to learn that.
         full = composer([str(o.input_line) for o in parsed if not o.is_sweep_override()], multirun)
-        full.output = str(absolute(full.output))
+        full.output = literal(absolute(full.output))
         check_hydra_numbers({part: OmegaConf.to_container(full.hydra[part], resolve=True) for part in LAUNCHING})
         swept = full.hydra.sweeper.get("params") or {}
         if not multirun and full.hydra.mode != RunMode.MULTIRUN:
@@ -121,6 +121,17 @@ def compose_cell(overrides: Sequence[str], config_dir: Path | None = None, confi
     with _one_line():
         (config,) = _cells(_Composer(overrides, config_dir, config_name), [list(overrides)])
     return _with_absolute_paths(config)
+
+
+def literal(folder: Path) -> str:
+    """A folder's name as it may stand in what Hydra composes.
+
+    Raises:
+        InputError: Hydra would read a part of it as a variable.
+    """
+    if "${" in (name := str(folder)):
+        raise InputError(f"the folder {name!r} has a name in which Hydra reads a variable; rename it or choose another")
+    return name
 
 
 def show(
@@ -291,6 +302,7 @@ class _Composer:
     """Hydra's composition of the project's configuration, and of folders of the user's beside it."""
 
     def __init__(self, overrides: Sequence[str], config_dir: Path | None, config_name: str) -> None:
+        literal(Path.cwd())
         self.search_path = [text for text in overrides if text.lstrip("+").startswith("hydra.searchpath=")]
         self.config_name = config_name
         self.loader = Loader(data_root() / "conf", config_dir, config_name, self.search_path)

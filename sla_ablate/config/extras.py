@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from sla_ablate.config.schema import LoggerConfig, RunConfig
-from sla_ablate.errors import InputError
+from sla_ablate.errors import InputError, unknown
 
 EXTRAS = {
     ("hydra/launcher", "local"): ("hydra-joblib-launcher", "joblib"),
@@ -45,9 +46,11 @@ def check_logger(config: LoggerConfig) -> None:
     """Make sure that a logger can be opened, as far as that can be known before a run starts.
 
     Raises:
-        InputError: something is not installed, or W&B has no key.
+        InputError: there is no such logger, something is not installed, or W&B has no key.
     """
     name = config.name
+    if name not in _NEEDS:
+        raise unknown("logger.name", name, _NEEDS)
     if missing := [module for module in _NEEDS[name] if not _installed(module)]:
         raise InputError(f"logger={name} needs {', '.join(missing)}; run: pip install 'sla-ablate[{name}]'")
     if name == "wandb" and config.mode == "online" and not _has_wandb_key():
@@ -56,8 +59,22 @@ def check_logger(config: LoggerConfig) -> None:
         )
 
 
-def beyond_computation(config: RunConfig) -> str:
-    """What a configuration that may be somebody else's asks for beside the computation; empty for nothing."""
+def check_trusted(path: Path, config: RunConfig) -> None:
+    """Make sure that a configuration that may be somebody else's asks for nothing beside the computation.
+
+    Args:
+        path: its file, for messages.
+        config: what that holds.
+
+    Raises:
+        InputError: it does.
+    """
+    if asked := _beyond_computation(config):
+        raise InputError(f"{path} asks for {asked}; if you trust it, add --trust")
+
+
+def _beyond_computation(config: RunConfig) -> str:
+    """What a configuration asks for beside the computation; empty for nothing."""
     asked = []
     if ":" in config.pattern.name:
         asked.append(f"the function pattern.name={config.pattern.name}")

@@ -5,6 +5,7 @@ Light on purpose (no torch, no Hydra): the command line validates whole sweeps w
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
 from types import UnionType
@@ -21,6 +22,8 @@ from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES
 PRECISIONS = ("auto", "bf16", "fp32")
 STRATEGIES = ("ddp", "fsdp")
 LOGGERS = ("none", "tensorboard", "wandb", "mlflow")
+_SWEEP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+"""A folder's name that nothing takes for a path, a pattern, an option of another or a variable."""
 
 
 @dataclass
@@ -281,8 +284,10 @@ class RunConfig:
             raise unknown("logger.name", self.logger.name, LOGGERS)
         if self.logger.mode not in ("online", "offline"):
             raise unknown("logger.mode", self.logger.mode, ("online", "offline"))
-        if not self.sweep or "/" in self.sweep or self.sweep.startswith("."):
-            raise InputError(f"sweep={self.sweep!r} is no folder name; choose letters, digits, '-' and '_'")
+        if not _SWEEP.fullmatch(self.sweep):
+            raise InputError(
+                f"sweep={self.sweep!r} is no name of a sweep; choose letters, digits, '.', '_' and '-', no '.' first"
+            )
 
 
 def _typed(cls: Any, values: object, prefix: str) -> Any:

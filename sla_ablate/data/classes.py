@@ -20,6 +20,7 @@ import numpy.typing as npt
 from sla_ablate.data.progress import Progress
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.files import read, write_atomically
+from sla_ablate.text.telling import tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ class TokenCounts:
     """Occurrences of each in the training split, [M]."""
 
     @classmethod
-    def of(cls, shards: TokenShards, tokens: int | None, log: Callable[[str], object] = print) -> TokenCounts:
+    def of(cls, shards: TokenShards, tokens: int | None, log: Callable[[str], object] = tell) -> TokenCounts:
         """Count, or read what was counted before, which is kept beside the shards.
 
         Args:

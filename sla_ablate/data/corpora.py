@@ -14,6 +14,7 @@ from sla_ablate.data.compression import COMPRESSIONS
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.formats import format_suffix, read_file, read_with
 from sla_ablate.errors import InputError, named
+from sla_ablate.files import inside
 
 EMBEDDED = Path(__file__).parent / "corpus" / "sotu.jsonl.xz"
 CORPORA = ("sotu", "books")
@@ -124,7 +125,7 @@ def source_files(config: DataConfig) -> list[Path]:
     """The corpus's files, absolute and sorted; in a folder or glob, those that nothing reads are passed over.
 
     Raises:
-        InputError: the path does not exist or holds no supported file.
+        InputError: the path does not exist or holds no supported file, or a link in the folder leads out of it.
     """
     path = _path(config)
     any_format = config.reader is not None
@@ -143,6 +144,8 @@ def source_files(config: DataConfig) -> list[Path]:
     if not files:
         holds = "no file" if any_format else f"no supported file; give {_FORMATS}"
         raise InputError(f"data.path {config.path!r} holds {holds}")
+    for path in (*{file.parent for file in files}, *(file for file in files if file.is_symlink())):
+        inside(root, str(path.relative_to(root)))
     return files
 
 

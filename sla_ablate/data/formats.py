@@ -12,10 +12,19 @@ from typing import Any
 
 from sla_ablate.data.compression import COMPRESSIONS, Allowance, open_unpacked
 from sla_ablate.errors import InputError, unknown
+from sla_ablate.text.words import size
 
 SUFFIXES = tuple(
     suffix + compression for suffix in (".txt", ".jsonl", ".parquet") for compression in ("", *COMPRESSIONS)
 )
+
+
+_MOST_AT_ONCE = 10**9
+"""Bytes of a text file, or of a Parquet file in another: it is held in memory as a whole."""
+_LONGEST_LINE = 2**28
+"""Bytes of a JSON line."""
+_LARGEST_GROUP = 4 * 10**9
+"""Bytes of what is read of a Parquet file's group of rows."""
 
 
 def format_suffix(path: Path) -> str | None:
@@ -35,12 +44,12 @@ def read_file(path: Path, name: str, text_field: str, id_field: str) -> Iterator
     suffix = format_suffix(path) or ""
     with _naming(str(path)), open_unpacked(path) as stream:
         if suffix.startswith(".txt"):
-            yield name, _decode(stream.read(), path)
+            yield name, _decode(_whole(stream, path), path)
         elif suffix.startswith(".jsonl"):
             yield from _json_rows(stream, path, name, text_field, id_field)
         else:
             # Parquet is read from its end, which a compressed stream cannot do.
-            source = stream if suffix == ".parquet" else io.BytesIO(stream.read())
+            source = stream if suffix == ".parquet" else io.BytesIO(_whole(stream, path))
             yield from _parquet_rows(source, path, name, text_field, id_field)
 
 
@@ -61,7 +70,18 @@ def _told(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _decode(raw: bytes, path: Path, first_line: int = 1) -> str:
+def _whole(stream: io.BufferedIOBase, path: Path) -> bytearray:
+    raw = bytearray()
+    while chunk := stream.read(1 << 20):
+        raw += chunk
+        if len(raw) > _MOST_AT_ONCE:
+            raise InputError(
+                f"{path} holds more than {size(_MOST_AT_ONCE)}, the most that is read at once; cut it into several"
+            )
+    return raw
+
+
+def _decode(raw: bytes | bytearray, path: Path, first_line: int = 1) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
@@ -72,16 +92,20 @@ def _decode(raw: bytes, path: Path, first_line: int = 1) -> str:
 def _json_rows(
     stream: io.BufferedIOBase, path: Path, name: str, text_field: str, id_field: str
 ) -> Iterator[tuple[str, str]]:
-    for number, raw in enumerate(stream, start=1):
+    for number, raw in enumerate(iter(lambda: stream.readline(_LONGEST_LINE + 1), b""), start=1):
+        where = f"{path}:{number}"
+        if len(raw) > _LONGEST_LINE:
+            raise InputError(f"{where} is longer than {size(_LONGEST_LINE)}, the most that a line may have")
         if raw.isspace():
             continue
-        where = f"{path}:{number}"
         line = _decode(raw, path, number)
         with _naming(where):
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise InputError(f"{where} is not JSON: {error.msg} at column {error.colno}") from error
+            except RecursionError as error:
+                raise InputError(f"{where} is JSON that is nested more deeply than Python reads") from error
             if not isinstance(row, dict):
                 raise InputError(f"{where} holds a JSON {type(row).__name__}; each line must be an object")
             if text_field not in row:
@@ -140,8 +164,16 @@ def _parquet_rows(
         if schema.names.count(column) > 1:
             raise InputError(f"{path} has several columns {column!r}; name another, or leave one in the file")
     claimed = Allowance(path)
-    for group in range(metadata.num_row_groups):
-        claimed.take(metadata.row_group(group).total_byte_size)
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        claimed.take(group.total_byte_size)
+        chunks = map(group.column, range(group.num_columns))
+        held = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in columns)
+        if held > _LARGEST_GROUP:
+            raise InputError(
+                f"{path}: row group {index} holds {size(held)} of {' and '.join(columns)}, more than the "
+                f"{size(_LARGEST_GROUP)} that are read at once; write it with smaller groups"
+            )
     # A text that is stored once for thousands of rows must not be copied for all of them at once.
     strings = [c for c in columns if schema.field(c).type in (pyarrow.string(), pyarrow.large_string())]
     file = pyarrow.parquet.ParquetFile(source, metadata=metadata, read_dictionary=strings)

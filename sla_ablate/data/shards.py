@@ -47,10 +47,10 @@ from sla_ablate.data.tokenizers import (
     token_dtype,
 )
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.files import read, sha256
+from sla_ablate.files import naming, read, sha256
 from sla_ablate.text.sealed import seal, unseal
 from sla_ablate.text.shape import check
-from sla_ablate.text.telling import waiting
+from sla_ablate.text.telling import tell, waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ class TokenShards:
         return table[table["tokens"] > 0].reset_index(drop=True)
 
 
-def prepare(config: DataConfig, log: Callable[[str], object] = print) -> TokenShards:
+def prepare(config: DataConfig, log: Callable[[str], object] = tell) -> TokenShards:
     """Fetch a corpus if need be and tokenize it into its cache folder, or open the folder if that has been done.
 
     Safe to call from several processes at once: one prepares, the others wait and reuse.
@@ -212,7 +212,8 @@ def _prepare_locked(config: DataConfig, folder: Path, log: Callable[[str], objec
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
     try:
-        _write(config, partial, log)
+        with naming(partial):
+            _write(config, partial, log)
         for path in (*partial.iterdir(), partial):
             _fsync(path)
         partial.rename(folder)

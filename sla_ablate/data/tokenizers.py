@@ -25,6 +25,8 @@ from sla_ablate.errors import InputError
 END_OF_TEXT = "<|endoftext|>"
 LONGEST_WORD = 3000
 """Bytes of a word that BPE learns from at once: its time grows with the square of a word's length."""
+MOST_BYTES = 2**28
+"""Bytes of a tokenizer's file, more than any with as many tokens as are possible has."""
 _LONG_BLANK = re.compile(rf"\s{{{LONGEST_WORD // 4}}}")
 
 # The tokenizers library encodes on all cores; a forked child has no such threads and would wait for them for
@@ -104,14 +106,7 @@ class ByteTokenizer(Tokenizer):
     @property
     def backend(self) -> Any:
         """BPE without merges over the names that the library has for bytes."""
-        from tokenizers import Tokenizer as Backend
-        from tokenizers import decoders, models, pre_tokenizers
-
-        backend = Backend(models.BPE(_byte_names(), []))
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
-        backend.add_special_tokens([END_OF_TEXT])
-        return backend
+        return _byte_level(_byte_names(), [])
 
     def _definition(self) -> dict[str, Any]:
         return {"type": "bytes"}
@@ -189,7 +184,7 @@ class BytePairTokenizer(Tokenizer):
 
     def save(self, path: Path) -> None:
         """See `Tokenizer`."""
-        self._backend.save(str(path))
+        path.write_text(self._backend.to_str(pretty=True), encoding="utf-8")
 
     @property
     def backend(self) -> Any:
@@ -214,6 +209,18 @@ def _byte_names() -> dict[str, int]:
     return {chr(byte) if chr(byte) in names else next(others): byte for byte in range(256)}
 
 
+def _byte_level(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
+    """A byte-level BPE of the `tokenizers` library, with end of text as its last id."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers
+
+    backend = Backend(models.BPE(vocab, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([END_OF_TEXT])
+    return backend
+
+
 def _may_have_long_words(text: str) -> bool:
     """Tell whether a word of a text can have more than `LONGEST_WORD` bytes; a character has up to four."""
     longest = max(map(len, text.split()), default=0)
@@ -223,15 +230,33 @@ def _may_have_long_words(text: str) -> bool:
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer that `Tokenizer.save` wrote to `path`.
 
-    Raises:
-        InputError: the file is damaged.
-    """
-    text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        if json.loads(text).get("type") == "bytes":
-            return ByteTokenizer()
-        from tokenizers import Tokenizer as Backend
+    Of a BPE the vocabulary and the merges count; all else is as `BytePairTokenizer` has it. A file that asks for
+    something else, such as a regular expression of its own, is refused, for it may be somebody else's.
 
-        return BytePairTokenizer(Backend.from_str(text))
+    Raises:
+        InputError: the file is damaged, no such one, or longer than any.
+    """
+    if (n_bytes := path.stat().st_size) > MOST_BYTES:
+        raise InputError(f"{path} is no tokenizer: it has {n_bytes:,} bytes, more than {MOST_BYTES:,}")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return ByteTokenizer() if stored.get("type") == "bytes" else BytePairTokenizer(_stored_backend(stored))
+    except RecursionError:
+        raise InputError(f"{path} is no tokenizer: it is nested too deeply") from None
     except Exception as error:  # the library's own are plain ones
-        raise InputError(f"{path} is no tokenizer: {error}") from None
+        raise InputError(f"{path} is no tokenizer: {type(error).__name__} {error}") from None
+
+
+def _stored_backend(stored: dict[str, Any]) -> Any:
+    model = stored["model"]
+    parts = [stored["normalizer"], stored["pre_tokenizer"]["type"], stored["decoder"]["type"], model["type"]]
+    if parts != [None, "ByteLevel", "ByteLevel", "BPE"]:
+        raise ValueError(f"it is no byte-level BPE but {parts}")
+    vocab = {str(piece): int(number) for piece, number in model["vocab"].items()}
+    names = _byte_names()
+    if not names.keys() <= vocab.keys() or not set().union(*vocab) <= names.keys():
+        raise ValueError("its pieces are not those of all bytes")
+    if sorted(vocab.values()) != list(range(len(vocab))):
+        raise ValueError(f"its ids are not 0 to {len(vocab) - 1}")
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    return _byte_level(vocab, [(left, right) for left, right in merges])

@@ -61,6 +61,8 @@ def _all_or_none(names: Sequence[str], count: int, claims: ExitStack) -> dict[st
     with claim(LOCKS) as turn, ExitStack() as tried:
         if turn is None:
             return {}
+        for name in names:
+            _lock(name).mkdir(exist_ok=True)
         free = ((name, tried.enter_context(claim(_lock(name), patience=0))) for name in names)
         held = dict(islice(((name, lock) for name, lock in free if lock is not None), count))
         if len(held) < count:

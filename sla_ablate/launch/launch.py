@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.errors import InstantiationException
 from hydra.types import HydraContext
 from hydra.utils import instantiate
@@ -75,7 +77,7 @@ def carry_out_all(
     except Exception as error:
         if not sweep_signals.received:  # else a process of the launcher's that had not begun to listen yet
             failure = error
-    states = ["unreadable" if run.folder in unreadable else ledger.state_of(run.folder) for run in runs]
+    states = ["unreadable" if run.folder in unreadable else _end_of(run.folder) for run in runs]
     for run, state in zip(runs, states, strict=True):
         if state in ("failed", "diverged") and (record := read_summary(run.folder)):
             tell(f"{run.folder.name}  {state}: {record['error']}")
@@ -94,13 +96,17 @@ def carry_out_all(
     return 0 if set(states) <= {"done", "running"} else 1
 
 
+def _end_of(folder: Path) -> str:
+    return ledger.state_of(folder) if folder.is_dir() else "removed"
+
+
 def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
     hydra = copy.deepcopy(hydra)
     hydra.hydra.job.chdir = False  # what a run imports of the user's is found from the working folder
     if (hydra.hydra.launcher.get("n_jobs") or 0) > len(folders):
         # A process that never gets a run never learns to leave a Ctrl-C to us.
         hydra.hydra.launcher.n_jobs = len(folders)
-    callbacks = Callbacks(hydra)
+    callbacks = _Callbacks(hydra)
     callbacks.on_multirun_start(config=hydra, config_name="config")
     context = HydraContext(config_loader=_Composed(), callbacks=callbacks)  # type: ignore[arg-type]
     if hydra.hydra.launcher._target_.startswith("sla_ablate."):  # for Hydra, plugins are in its own namespace only
@@ -117,6 +123,14 @@ def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
         for job in chain.from_iterable(launcher.launch(b, initial_job_idx=n * size) for n, b in enumerate(batches)):
             _ = job.return_value  # raises what a job raised, which no failed run does
     callbacks.on_multirun_end(config=hydra, config_name="config")
+
+
+class _Callbacks(Callbacks):
+    """Hydra's callbacks; what a launcher returns of each job when all have ended is a tenth of a megabyte less."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **more: Any) -> None:
+        super().on_job_end(config=config, job_return=job_return, **more)
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 class _Composed:

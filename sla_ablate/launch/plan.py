@@ -9,8 +9,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sla_ablate.config.compose import CONFIG_NAME, compose, compose_cell
-from sla_ablate.config.extras import beyond_computation, check_logger
+from sla_ablate.config.compose import CONFIG_NAME, compose, compose_cell, literal
+from sla_ablate.config.extras import check_logger, check_trusted
 from sla_ablate.config.machine import most_threads, natural_precision
 from sla_ablate.config.schema import RunConfig, TrainerConfig
 from sla_ablate.config.search_space import SearchSpace
@@ -122,8 +122,7 @@ def stored_plan(
             left_out.append(LeftOut(stored.folder, "unreadable", str(error)))
     if not trust:
         for folder, config in configs.items():
-            if asked := beyond_computation(config):
-                raise InputError(f"{folder / 'config.yaml'} asks for {asked}; if you trust it, add --trust")
+            check_trusted(folder / "config.yaml", config)
     hydra = compose(overrides, config_dir=config_dir, config_name=config_name).hydra
     data_of = finder(may_prepare=trust)
     runs = []
@@ -138,7 +137,7 @@ def stored_plan(
             left_out.append(LeftOut(folder, "unreadable", str(error)))
     if not runs:
         check_all_read(left_out)
-    hydra.output, hydra.sweep = runs[0].config.output, runs[0].config.sweep
+    hydra.output, hydra.sweep = literal(Path(runs[0].config.output)), runs[0].config.sweep
     hydra.trainer.threads = max(run.config.trainer.threads for run in runs)
     hydra.trainer.devices = max(run.config.trainer.devices for run in runs)
     hydra.trainer.accelerator = runs[0].config.trainer.accelerator
@@ -149,7 +148,7 @@ def _stored(
     folder: Path, record: Record, config: RunConfig, hydra: DictConfig, data_of: Callable[[Path], TokenShards]
 ) -> Run:
     (run,) = _checked([config], hydra, lambda: [data_of(folder)])
-    check_folder(folder, record, identify(config, run.data_digest), run.data_digest)
+    check_folder(folder, record, config, run.data_digest)
     return run
 
 

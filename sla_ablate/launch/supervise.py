@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -19,7 +20,8 @@ from sla_ablate.processes.memory import group_bytes
 from sla_ablate.processes.signals import INTERRUPTED
 from sla_ablate.processes.zygote import Call, LostError, Zygote
 from sla_ablate.runs.provenance import begin, now
-from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_record
+from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, record_stamp, write_record
+from sla_ablate.text import streams
 from sla_ablate.text.telling import Voice, tell
 
 WORKER = "sla_ablate.training.worker"
@@ -34,8 +36,12 @@ PRELOADED = (
 """What it imports only when it comes to need it."""
 _LOG_TAIL = 30
 _POLL_SECONDS = 0.2
-# A run over its time is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
+# A run over a limit is asked to save, then, if it hangs, to show where (faulthandler does that), then killed.
 _ESCALATION = ((0, signal.SIGTERM), (10, signal.SIGABRT), (15, signal.SIGKILL))
+
+
+_FAR = 1.5
+"""How many times what it may hold a run holds that is not asked first."""
 
 
 def carry_out(folder: Path) -> None:
@@ -44,8 +50,12 @@ def carry_out(folder: Path) -> None:
     Raises:
         KeyboardInterrupt: a signal asked the sweep to stop.
     """
+    streams.settle()  # of a launcher's own process
     sweep_signals.listen()
     say = Voice(folder.name)
+    if not folder.is_dir():
+        say("its folder was removed before it ran")
+        return
     with claim(folder) as lock, sweep_signals.heeded():
         record = read_summary(folder)
         if lock is None:
@@ -63,7 +73,13 @@ def carry_out(folder: Path) -> None:
                         borrow(t.accelerator, t.devices, lambda: bool(sweep_signals.received))
                     )
                 if device is not None and not sweep_signals.received:
-                    _attempt(folder, config, record, lock, device, say)
+                    try:
+                        _attempt(folder, config, record, lock, device, say)
+                    except FileNotFoundError:
+                        if record_stamp(folder) is not None:
+                            raise
+            if record_stamp(folder) is None:
+                _end_as_removed(folder, say)
     if sweep_signals.received:
         sweep_signals.follow()
 
@@ -82,12 +98,12 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
         except LostError as lost:
             _zygote.cache_clear()
             exit_code, reason = INTERRUPTED, "" if sweep_signals.received else str(lost)
+            log.write(f"{folder.name}  {lost}\n".encode())
         log.seek(start)
         logged = log.read().decode(errors="replace").splitlines()
     lines = [line.removeprefix(f"{folder.name}  ") for line in logged]
     finished = read_summary(folder)
     if finished is None:
-        say("its folder was removed while it ran")
         return
     finished["sittings"][-1]["ended"] = now()
     if finished["state"] in FINAL:
@@ -103,6 +119,12 @@ def _attempt(folder: Path, config: RunConfig, record: Record, lock: int, device:
     say(f"{state}: {error}; see {folder / 'run.log'}")
     if state == "failed" and traceback:
         tell("\n".join(f"  {line}" for line in traceback))
+
+
+def _end_as_removed(folder: Path, say: Voice) -> None:
+    if not (folder / "config.yaml").exists():  # else it was the record alone
+        shutil.rmtree(folder, ignore_errors=True)  # what was written while it was removed
+    say("its folder was removed while it ran")
 
 
 @cache
@@ -129,11 +151,14 @@ def _run(
             call.send(signal.SIGKILL if passed_on or len(sweep_signals.received) > 1 else signal.SIGTERM)
             passed_on = len(sweep_signals.received)
         while steps and call.seconds >= steps[0][0]:
-            reason = f"took longer than limits.minutes={limits.minutes:g}"
+            reason = reason or f"took longer than limits.minutes={limits.minutes:g}"
             call.send(steps.pop(0)[1])
-        if limits.memory_gb is not None and not reason and (held := _held_gb(call)) > limits.memory_gb:
-            reason = f"held {held:.2f} GB of memory, more than limits.memory_gb={limits.memory_gb:g}"
-            call.send(signal.SIGKILL)
+        if limits.memory_gb is not None and (held := _held_gb(call)) > limits.memory_gb:
+            if not reason:
+                reason = f"held {held:.2f} GB of memory, more than limits.memory_gb={limits.memory_gb:g}"
+                steps = [(call.seconds + s, number) for s, number in _ESCALATION]
+            elif held > _FAR * limits.memory_gb:
+                call.send(signal.SIGKILL)
         exit_code = call.wait(_POLL_SECONDS)
     return exit_code, reason
 

@@ -77,7 +77,8 @@ class GPT(Transformer):
         return gpt2.dump(self)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model to a folder; see `sla_ablate.model.formats.checkpoint.save`."""
+        """Write the model to a folder, made if need be; see `sla_ablate.model.formats.checkpoint.save`."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
         checkpoint.save(self, Path(folder))
 
     @classmethod

@@ -6,12 +6,13 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from selectors import EVENT_READ, DefaultSelector
 
+from sla_ablate.errors import InputError
 from sla_ablate.processes import outcome
-from sla_ablate.processes.zygote import Zygote
+from sla_ablate.processes.zygote import LostError, Zygote
 from sla_ablate.text.telling import tell, waiting
 
 
@@ -37,10 +38,11 @@ def call_each(
         Each argument when its call has ended, with what went wrong, if anything, and the lines that it wrote to stderr.
 
     Raises:
-        LostError: the process that they are forked from is gone.
+        InputError: the process that they are forked from is gone, as where there is no memory for it.
     """
     ahead = iter(arguments)
     with (
+        _told(),
         closing(Zygote(module, preloaded, os.environ)) as zygote,
         DefaultSelector() as running,
         ExitStack() as preloading,
@@ -72,3 +74,11 @@ def call_each(
         finally:
             for key in running.get_map().values():
                 key.data[0].send(signal.SIGKILL)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except LostError as lost:
+        raise InputError(str(lost)) from lost

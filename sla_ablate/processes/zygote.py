@@ -20,11 +20,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 from sla_ablate.processes.signals import end_with_parent
+from sla_ablate.text import streams
 
 # A process that forks must have one thread only. pyarrow's allocator starts one as it is loaded, used or not; those of
 # OpenBLAS, which numpy and scipy start, are ended before a fork by OpenBLAS itself.
@@ -42,9 +44,19 @@ class Zygote:
         module: whose `main([argument])` a run is.
         preloaded: further modules that a run will need.
         environment: of the zygote and its runs.
+
+    Raises:
+        LostError: the system has no process for it.
     """
 
     def __init__(self, module: str, preloaded: Sequence[str], environment: Mapping[str, str]) -> None:
+        try:
+            self._begin(module, preloaded, environment)
+        except OSError as error:
+            raise LostError(f"the process that starts runs cannot be started: {error.strerror}") from error
+
+    def _begin(self, module: str, preloaded: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the zygote)
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -58,6 +70,7 @@ class Zygote:
                     *preloaded,
                 ],
                 stdin=subprocess.DEVNULL,
+                stderr=self._errors,
                 env={**environment, **_THREADLESS},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # a terminal's Ctrl-C is the supervisor's to pass on
@@ -77,18 +90,32 @@ class Zygote:
             socket.send_fds(self._socket, [b"+"], [theirs.fileno(), stderr, *held])
             ours.sendall(json.dumps([argument, dict(environment)]).encode())
             ours.shutdown(socket.SHUT_WR)
-        return Call(self._process, ours)
+        return Call(self, ours)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the zygote."""
+        self._process.send_signal(number)
+
+    def lost(self) -> LostError:
+        """What has become of the zygote, which ends if only a keeper is gone: with the last line that it wrote."""
+        self._process.terminate()
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        reason = next((f": {line}" for line in reversed(lines) if line.strip()), "")
+        return LostError(f"the process that starts runs ended with exit code {code}{reason}")
 
     def close(self) -> None:
         """End the zygote, and ask its runs to stop."""
         self._socket.close()
         self._process.wait()
+        self._errors.close()
 
 
 class Call:
     """A run that a zygote was asked for; a selector tells which of several have something to `wait` for."""
 
-    def __init__(self, zygote: subprocess.Popen[bytes], connection: socket.socket) -> None:
+    def __init__(self, zygote: Zygote, connection: socket.socket) -> None:
         self._zygote = zygote
         self._socket = connection
         self.pid: int | None = None
@@ -119,8 +146,7 @@ class Call:
             message = b""
         if not message:
             self._socket.close()
-            self._zygote.terminate()  # if only the keeper is gone
-            raise LostError(f"the process that starts runs ended with exit code {self._zygote.wait()}")
+            raise self._zygote.lost()
         number = int.from_bytes(message, "big", signed=True)
         if self.pid is None:
             self.pid, self._began = number, time.monotonic()
@@ -132,7 +158,7 @@ class Call:
         """Signal the run, or the zygote before there is one. SIGKILL takes along all that the run started."""
         with contextlib.suppress(ProcessLookupError):
             if self.pid is None:
-                self._zygote.send_signal(number)
+                self._zygote.send(number)
             elif number == signal.SIGKILL:
                 os.killpg(self.pid, number)
             else:
@@ -195,6 +221,7 @@ def _end_with(parent: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Entry point of the zygote, and in the processes forked from it of a run."""
     descriptor, parent, *names = arguments
+    streams.settle()
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Slurm signals every process of a job; the supervisor and the run answer
     _end_with(int(parent))

@@ -61,8 +61,11 @@ def export(run: Path, out: Path, force: bool = False) -> None:
         setattr(model.generation_config, token, tokenizer.end_of_text)
     with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as temporary:
         unfinished = Path(temporary)
-        model.save_pretrained(unfinished)
-        fast_tokenizer(tokenizer, gpt.config.block_size).save_pretrained(unfinished)
+        try:
+            model.save_pretrained(unfinished)
+            fast_tokenizer(tokenizer, gpt.config.block_size).save_pretrained(unfinished)
+        except Exception as error:  # of a full disk, each library has its own
+            raise InputError(f"{out} cannot be written: {' '.join(str(error).split())}") from error
         (out / CONFIG_NAME).unlink(missing_ok=True)  # of an export that this one replaces
         for file in sorted(unfinished.iterdir(), key=lambda file: (file.name != CODE, file.name == CONFIG_NAME)):
             file.replace(out / file.name)

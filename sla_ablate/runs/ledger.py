@@ -20,7 +20,7 @@ from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, wri
 from sla_ablate.runs.sweep import LeftOut, read_sweep
 from sla_ablate.text.words import duration
 
-STATES = ("done", "running", "waiting", "interrupted", "diverged", "failed", "unreadable", "unknown")
+STATES = ("done", "running", "waiting", "interrupted", "diverged", "failed", "unreadable", "unknown", "removed")
 LEFT_OUT = ("copy", "no run")
 """States of folders that are no runs."""
 
@@ -57,14 +57,17 @@ def enter(config: RunConfig, data_digest: str, command: str | None = None) -> No
         command: the command line that asks for it, without secrets.
 
     Raises:
-        InputError: its folder holds a run of another configuration, which is left as it is.
+        InputError: its folder holds a run of another configuration, which is left as it is, or is a link.
     """
     identity = identify(config, data_digest)
     folder = run_folder(config, identity)
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link, and such are not followed; put there what it leads to")
+    folder.mkdir(parents=True, exist_ok=True)
     with claim(folder, patience=0) as lock:
         record = read_summary(folder)
         if record is not None:
-            check_folder(folder, record, identity, data_digest)
+            check_folder(folder, record, config, data_digest)
         if lock is None or (record is not None and record["state"] in FINAL):
             return
         write_config(folder, config)
@@ -72,15 +75,20 @@ def enter(config: RunConfig, data_digest: str, command: str | None = None) -> No
         write_record(folder, record | {"command": command})
 
 
-def check_folder(folder: Path, record: Record, identity: Identity, data_digest: str) -> None:
+def check_folder(folder: Path, record: Record, config: RunConfig, data_digest: str) -> None:
     """Make sure that a folder is this run's: by its name, its record and its configuration.
+
+    A function that makes the pattern and that only the folder names is not called: it may be somebody else's.
 
     Raises:
         InputError: it is another's.
     """
+    identity = identify(config, data_digest)
     recorded = Identity(record["run_id"], record["pairing"], record["setting"])
-    stored = identify(read_config(folder), data_digest)
-    if not folder.name == identity.run_id or recorded != identity or stored != identity:
+    stored = read_config(folder)
+    if ":" in stored.pattern.name and stored.pattern.name != config.pattern.name:
+        stored.pattern = config.pattern
+    if not folder.name == identity.run_id or recorded != identity or identify(stored, data_digest) != identity:
         raise InputError(
             f"{folder} holds a run of another configuration, or of other data, than its name says; "
             "move it away to have the run again"

@@ -81,6 +81,6 @@ def _git(*arguments: str) -> str:
     command = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), *arguments]
     try:
         done = subprocess.run(command, env=environment, capture_output=True)
-    except FileNotFoundError:
+    except OSError:  # there is no git, or no process for it
         return ""
     return os.fsdecode(done.stdout)

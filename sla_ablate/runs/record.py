@@ -20,7 +20,7 @@ import yaml
 from sla_ablate.config.bounds import check_numbers
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
-from sla_ablate.files import check_inside, read, write_atomically
+from sla_ablate.files import check_inside, read, replace_file
 from sla_ablate.runs.digests import AGAIN, changed
 from sla_ablate.runs.identity import SCHEMA
 from sla_ablate.text.sealed import seal, unseal
@@ -83,9 +83,9 @@ def write_record(run: Path, record: Record) -> None:
     record = dict(record)
     if "results" in record:
         text = _as_json(record.pop("results"))
-        write_atomically(run / _RESULTS, text)
+        replace_file(run / _RESULTS, text)
         record["digests"] = {**record.get("digests", {}), _RESULTS: hashlib.sha256(text).hexdigest()}
-    write_atomically(run / _RECORD, seal(record))
+    replace_file(run / _RECORD, seal(record))
 
 
 def read_summary(run: Path) -> Record | None:
@@ -190,7 +190,7 @@ def not_done(run: Path, record: Mapping[str, Any]) -> InputError:
 
 def write_config(run: Path, config: RunConfig) -> None:
     """Replace `config.yaml` of a run folder, atomically."""
-    write_atomically(run / _CONFIG, yaml.safe_dump(asdict(config), sort_keys=False).encode())
+    replace_file(run / _CONFIG, yaml.safe_dump(asdict(config), sort_keys=False).encode())
 
 
 def read_config(run: Path) -> RunConfig:

@@ -7,7 +7,8 @@ from pathlib import Path
 from sla_ablate.data.shards import TokenShards
 from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
 from sla_ablate.errors import InputError
-from sla_ablate.files import write_atomically
+from sla_ablate.files import replace_file
+from sla_ablate.model.formats import checkpoint
 from sla_ablate.model.gpt import GPT
 from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.digests import AGAIN, check, digests
@@ -20,9 +21,9 @@ MODEL = ("config.json", "model.safetensors", TOKENIZER)
 
 
 def save_model(model: GPT, shards: TokenShards, folder: Path) -> None:
-    """Write a model and its tokenizer to a folder, each file atomically."""
-    model.save(folder)
-    write_atomically(folder / TOKENIZER, (shards.folder / TOKENIZER).read_bytes())
+    """Write a model and its tokenizer to a folder, each file atomically; one of a run that was removed stays so."""
+    checkpoint.save(model, folder)
+    replace_file(folder / TOKENIZER, (shards.folder / TOKENIZER).read_bytes())
 
 
 def digests_of(run: Path) -> dict[str, str]:

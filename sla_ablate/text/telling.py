@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TextIO
 
 from sla_ablate.text import escape
@@ -25,19 +25,14 @@ _PATIENCE = 1.5
 
 
 def tell(line: str, aside: bool = False, mark: str = "") -> None:
-    """Print a line; where it cannot be shown, on a closed pipe or a terminal that is gone, this ends nothing.
+    """Print a line.
 
     Args:
         line: to print; it may be several, and what a terminal would take as a command is shown as text.
         aside: on stderr, as what is no result.
         mark: what it begins with on its way to a block.
     """
-    stream = sys.stderr if aside else sys.stdout
-    try:
-        print(f"{mark}{escape.lines(line)}", file=stream, flush=True)
-    except OSError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is still buffered has to go somewhere
+    print(f"{mark}{escape.lines(line)}", file=sys.stderr if aside else sys.stdout, flush=True)
 
 
 def tell_aside(line: str) -> None:

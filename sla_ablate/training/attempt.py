@@ -16,13 +16,14 @@ from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.classes import ClassSums, TokenCounts
 from sla_ablate.errors import InputError
 from sla_ablate.files import remove_unfinished
+from sla_ablate.model.gpt import GPT
 from sla_ablate.patterns.costs import costs
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
 from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.digests import digests
 from sla_ablate.runs.metrics import METRICS
 from sla_ablate.runs.provenance import begin
-from sla_ablate.runs.record import BEST, CHECKPOINT, read_config, read_summary, write_record
+from sla_ablate.runs.record import BEST, CHECKPOINT, existing_summary, read_config, write_record
 from sla_ablate.runs.trained import digests_of, save_model
 from sla_ablate.text.telling import Silence, Voice
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, keep_last, last_whole
@@ -71,8 +72,7 @@ def attempt(folder: Path, interruption: Interruption, say: Voice) -> None:
 
 
 def _end_as_diverged(folder: Path, config: RunConfig, error: DivergedError) -> None:
-    record = read_summary(folder)
-    assert record is not None
+    record = existing_summary(folder)
     ending = {"state": "diverged", "error": str(error), "diverged_at_step": error.step}
     write_record(folder, record | ending | {"digests": digests(folder, [METRICS])})
     keep_last(folder / CHECKPOINT, config.trainer.keep_checkpoints)
@@ -87,8 +87,7 @@ def _attempt(
     say: Voice,
 ) -> None:
     started = time.perf_counter()
-    record = read_summary(folder)
-    assert record is not None
+    record = existing_summary(folder)
     t = config.trainer
     torch.set_num_threads(t.threads)
     keep_freed_memory()
@@ -130,10 +129,14 @@ def _attempt(
 
     usage = Usage()
     tokens_per_step = config.optim.batch_size * config.model.block_size
-    save_best = (lambda model: save_model(model, shards, checkpoints / BEST)) if t.keep_best else None
+
+    def save_best(model: GPT) -> None:
+        (checkpoints / BEST).mkdir(exist_ok=True)
+        save_model(model, shards, checkpoints / BEST)
+
     scored = config.evaluation.tokens
     sums = ClassSums(shards, TokenCounts.of(shards, scored), config.model.block_size)
-    validation = Validation(metrics, say.note, shards, t.validate_every, scored, save_best)
+    validation = Validation(metrics, say.note, shards, t.validate_every, scored, save_best if t.keep_best else None)
     trainer = L.Trainer(
         accelerator=device,  # not `auto`, for which Lightning may find a kind that is not supported, such as Apple's
         devices=t.devices,
@@ -186,6 +189,7 @@ def _attempt(
     }
     record["results"] = {"validation": result, "classes": sums.result()}
     record["state"] = "done"
+    existing_summary(folder)  # else the run was removed, of which nothing is to come back
     record["digests"] = digests_of(folder)
     write_record(folder, record)
     keep_last(checkpoints, t.keep_checkpoints)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sla_ablate.config.schema import RunConfig
-from sla_ablate.files import write_atomically
+from sla_ablate.files import check_inside, replace_file
 from sla_ablate.runs.metrics import METRICS, no_metrics, read_metrics
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def opened(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Itera
     if name == "none":
         yield None
         return
-    write_atomically(folder / UNSENT, b"")
+    replace_file(folder / UNSENT, b"")
     run = RunLogger(lambda: _OPEN[name](config, folder), name, say)
     status = "FAILED"
     try:
@@ -154,7 +154,7 @@ def opened(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Itera
         if run.close(status):
             (folder / UNSENT).unlink(missing_ok=True)
         else:
-            say(f"{name} was not told everything; later: sla-ablate send {folder.parent}")
+            say(f"{name} was not told everything; later: sla-ablate send --trust {folder.parent}")
 
 
 def send(folder: Path, config: RunConfig, status: str, say: Callable[[str], None]) -> bool:
@@ -209,7 +209,7 @@ def _wandb(config: RunConfig, folder: Path) -> _Open:
 
     identifier = folder / "wandb.id"
     if not identifier.exists():
-        write_atomically(identifier, secrets.token_hex(4).encode())
+        replace_file(identifier, secrets.token_hex(4).encode())
     earlier = list((folder / "wandb").glob("offline-run-*"))
     logger = WandbLogger(
         folder.name,
@@ -250,6 +250,7 @@ def _mlflow(config: RunConfig, folder: Path) -> _Open:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     uri = config.logger.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.parent}/mlflow.db"
     mlflow.set_tracking_uri(uri)
+    check_inside(folder.parent)  # a sweep of somebody else's may have links there
     with FileLock(folder.parent / ".mlflow.lock"):  # the first runs of a sweep would all make the database at once
         mlflow.set_experiment(config.logger.project)
     identifier = folder / "mlflow.id"
@@ -263,7 +264,7 @@ def _mlflow(config: RunConfig, folder: Path) -> _Open:
     )
     told: set[tuple[int, str]] = set()
     if earlier is None:
-        write_atomically(identifier, str(logger.run_id).encode())
+        replace_file(identifier, str(logger.run_id).encode())
     else:
         logger.experiment.update_run(logger.run_id, status="RUNNING")
         for name in earlier.data.metrics:

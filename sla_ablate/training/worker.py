@@ -6,7 +6,6 @@ Success is only what the record says. Exit codes: 0 done or diverged; 1 failed, 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import warnings
@@ -42,8 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         reason = f"{error.filename}: {error.strerror}"
     else:
         return
-    with contextlib.suppress(OSError):  # the disk that is full may be the log's
-        say(reason)
+    say(reason)
     raise SystemExit(1)
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from analysis import analyze as module
 from analysis import measure_heads, worker
 from analysis.analyze import Effort, analyze, analyze_run
 from analysis.diversity.roles import skip_heads
+from analysis.figures import write_figures
 from analysis.perplexity import Totals
+from analysis.report import write_report
 from analysis.tidy import tidy
 from sla_ablate import GPT
 from sla_ablate import commands as cli
@@ -30,6 +33,7 @@ from sla_ablate.config.schema import ModelConfig, PatternConfig, RunConfig
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
 from sla_ablate.errors import InputError
+from sla_ablate.files import alone_in
 from sla_ablate.runs import ledger
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.record import read_record, write_record
@@ -379,6 +383,7 @@ def test_killed_then_with_a_broken_run_then_whole(sweep, measured):
     assert (baseline / "analysis.parquet").stat().st_mtime_ns == first
     assert not list(sweep.rglob("*.tmp"))
     after = pd.read_parquet(sweep / "analysis" / "heads.parquet")
+    (baseline / "analysis.parquet").unlink()
     analyze_run(baseline, EFFORT)
     undisturbed = pd.read_parquet(baseline / "analysis.parquet")
     pd.testing.assert_frame_equal(after[after["run"] == baseline.name].reset_index(drop=True), undisturbed)
@@ -403,6 +408,37 @@ def test_what_a_run_said_is_shown_and_why_it_failed(sweep, monkeypatch, capsys):
     assert told.err == "careful\nTraceback (most recent call last):\nKeyError: 'x'\n"
     lines = [line.partition("  ")[2].partition(";")[0] for line in told.out.splitlines() if line.endswith(" left")]
     assert lines == ["analyzed", "failed: exit code 1: KeyError: 'x'", "failed: exit code 1: no such thing"]
+
+
+@pytest.mark.parametrize("what", ["analysis", "report", "figures"])
+def test_of_two_that_write_the_same_one_waits_and_takes_what_the_other_left(sweep, monkeypatch, what):
+    act = {
+        "analysis": lambda: analyze(sweep, EFFORT, jobs=1),
+        "report": lambda: write_report(sweep),
+        "figures": lambda: list(write_figures("pattern", sweep)),
+    }[what]
+    measured, ended = [], []
+    monkeypatch.setattr(module, "call_each", lambda _, __, arguments, *others: measured.extend(arguments) or ())
+    (sweep / what).mkdir()
+    half, others = sweep / what / ".table.md.0a_z9bcd.tmp", sweep / what / ".notes.tmp"
+    with alone_in(sweep / what):
+        for path in (half, others):
+            path.touch()
+        second = threading.Thread(target=lambda: ended.append(act()))
+        second.start()
+        time.sleep(0.2)
+        assert half.exists()
+        assert second.is_alive()
+        if what == "analysis":
+            for run in (path.parent for path in sweep.glob("*/record.json")):
+                if read_record(run)["state"] == "done":
+                    analyze_run(run, EFFORT)
+    second.join()
+    assert len(ended) == 1
+    assert not half.exists()
+    assert others.exists()
+    assert len([path for path in (sweep / what).iterdir() if path.suffix in (".parquet", ".md", ".svg")]) >= 1
+    assert measured == []
 
 
 @pytest.mark.parametrize("error", [InputError("no such thing"), OSError(2, "No such file", "x")], ids=type)

@@ -86,6 +86,10 @@ def copy(trained, tmp_path):
         ),
         (["data.path=/nowhere/x.txt"], "'/nowhere/x.txt' does not exist"),
         (["--force"], "option '--force' is unknown"),
+        *(
+            ([f"sweep='{name}'"], "sweep=.* is no name of a sweep; choose letters, digits")
+            for name in ("..", ".x", "a/b", "a b", "a=b", "é", "*", "a?")
+        ),
         (["-m", "pattern=sla", "pattern.distance=1,7,x"], "pattern.distance: Value 'x'"),
     ],
 )
@@ -97,6 +101,19 @@ def test_bad_input_is_one_line_and_exit_code_2_and_writes_nothing(here, tmp_path
     assert done.stderr.count("\n") == 1
     assert done.stdout == "" or "prepared" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["${oc.env:SECRET}", "${}"])
+def test_the_name_of_a_folder_is_read_as_no_variable(here, tmp_path, tiny, monkeypatch, name):
+    monkeypatch.setenv("SECRET", "secret")
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    for arguments in (["train", *tiny], ["train", "-m", *tiny, "seed=0,1"], ["prepare", *tiny]):
+        done = here(*arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"'{tmp_path / name}' has a name in which Hydra reads a variable" in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+    assert list((tmp_path / name).iterdir()) == []
 
 
 def test_bad_input_is_one_line_of_a_real_process_too(sla, tmp_path):
@@ -438,14 +455,11 @@ def test_a_pattern_of_the_shell_that_matches_two_runs_does_no_harm(copy, here, c
     assert sorted(second.rglob("*")) == before
 
 
-def test_a_reader_that_ends_gets_no_traceback():
-    code = "import sys; sys.stdin.read(); from sla_ablate.commands import main; main(['patterns'])"
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        process.stdin.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 1
+@pytest.mark.parametrize("redirected", ["| true", ">/dev/full 2>/dev/full", ">&- 2>&- <&-"])
+def test_a_command_that_only_prints_ends_as_usual_though_nobody_reads_it(redirected, tmp_path):
+    command = f'set -o pipefail; {{ sleep 0.1; "{sys.executable}" -m sla_ablate --help 2>err; }} {redirected}'
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path).returncode == 0
+    assert (tmp_path / "err").read_bytes() == b""
 
 
 def test_help_imports_nothing_heavy():

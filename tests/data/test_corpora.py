@@ -10,6 +10,7 @@ import pytest
 import zstandard
 
 from sla_ablate.data import compression as bounds
+from sla_ablate.data import formats
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.corpora import EMBEDDED, Document, corpus_name, read_documents, source_files
 from sla_ablate.errors import InputError
@@ -124,7 +125,7 @@ def test_fields_are_chosen_and_missing_ids_name_file_and_row(tmp_path):
         (
             "c.jsonl",
             b'{"text": "a", "n": %s}' % (b"[" * 100_000 + b"]" * 100_000),
-            r"c\.jsonl:1 cannot be read: .*recursion",
+            r"c\.jsonl:1 is JSON that is nested more deeply",
         ),
         (
             "c.jsonl",
@@ -192,6 +193,50 @@ def test_parquet_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, mon
     assert path.stat().st_size < 10_000
     with pytest.raises(InputError, match=r"c\.parquet: its .* MB unpack to more than"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("bound", "name", "rows", "message"),
+    [
+        ("_MOST_AT_ONCE", "c.txt", 2, r"c\.txt holds more than 0\.1 MB, the most that is read at once"),
+        ("_LONGEST_LINE", "c.jsonl", 3, r"c\.jsonl:3 is longer than 0\.1 MB, the most that a line may have"),
+        ("_LARGEST_GROUP", "c.parquet", 3, r"c\.parquet: row group 1 holds 0\.1 MB of text and id, more than the 0\.1"),
+    ],
+)
+def test_what_is_held_in_memory_at_once_is_bounded(tmp_path, monkeypatch, bound, name, rows, message):
+    monkeypatch.setattr(formats, bound, 100_000)
+    texts = ["a" * 90_000, "b", "c" * 110_000][:rows]
+    path = tmp_path / name
+    if name.endswith("txt"):
+        path.write_text("".join(texts) + "c" * 10_000)
+    elif name.endswith("jsonl"):
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    else:
+        table = pa.table({"text": texts, "id": ["x", "y", "z"], "other": ["o" * 200_000] * 3})
+        pq.write_table(table, path, row_group_size=2)
+    with pytest.raises(InputError, match=message):
+        read(path)
+    monkeypatch.setattr(formats, bound, 120_000)
+    assert [text for _, text in read(path)] == (["".join(texts) + "c" * 10_000] if rows == 2 else texts)
+
+
+def test_links_that_lead_out_of_a_folder_are_not_read(tmp_path):
+    corpus, secret = tmp_path / "corpus", tmp_path / "secret"
+    for folder in (corpus / "below", secret):
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_text(folder.name)
+    (corpus / "same.txt").symlink_to("below/a.txt")
+    assert read(corpus) == [("below/a.txt", "below"), ("same.txt", "below")]
+    (tmp_path / "named.txt").symlink_to(secret / "a.txt")
+    assert read(tmp_path / "named.txt") == [("named.txt", "secret")]  # the user's own word
+    (corpus / "b.txt").symlink_to(secret / "a.txt")
+    for path in (corpus, corpus / "*.txt"):
+        with pytest.raises(InputError, match=rf"corpus/b\.txt leads out of {corpus}"):
+            read(path)
+    (corpus / "b.txt").unlink()
+    (corpus / "link").symlink_to(secret)
+    with pytest.raises(InputError, match=rf"corpus/link leads out of {corpus}"):
+        read(corpus / "*/*.txt")
 
 
 def test_bad_paths(tmp_path):

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -196,6 +197,20 @@ def test_bad_options_are_refused_and_leave_nothing(corpus, changes, message):
 def test_cache_that_cannot_be_made(corpus):
     with pytest.raises(InputError, match=r"data\.cache .* cannot be made"):
         prepare(dataclasses.replace(corpus, cache=corpus.path + "/below"))
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+def test_a_full_disk_is_told_and_leaves_nothing(corpus, tokenizer):
+    config = dataclasses.replace(corpus, tokenizer=tokenizer)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as full:
+            prepare(config, log=lambda line: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert full.value.filename.endswith(".partial")
+    assert not [path for path in Path(config.cache).iterdir() if path.is_dir()]
 
 
 def test_progress_is_a_few_plain_lines(corpus, lines):

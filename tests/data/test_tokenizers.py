@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from sla_ablate.data import progress
+from sla_ablate.data import progress, tokenizers
 from sla_ablate.data.tokenizers import (
     END_OF_TEXT,
     BytePairTokenizer,
@@ -159,12 +159,53 @@ def test_a_forked_child_encodes_without_warning_or_deadlock(capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"type": "other"}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"type": "other"}', "[" * 100_000, b"\xff"])
 def test_a_damaged_file_is_told(tmp_path, text):
     path = tmp_path / "tokenizer.json"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=f"{path} is no tokenizer"):
         load_tokenizer(path)
+
+
+def test_a_file_that_is_longer_than_any_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenizers, "MOST_BYTES", 1000)
+    BPE.save(path := tmp_path / "tokenizer.json")
+    with pytest.raises(InputError, match=r"it has [\d,]+ bytes, more than 1,000"):
+        load_tokenizer(path)
+
+
+SPLIT = {"type": "Split", "pattern": {"Regex": "(a*)*b("}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda stored: stored.update(pre_tokenizer=SPLIT), "no byte-level BPE but .*Split"),
+        (lambda stored: stored.update(normalizer={"type": "Lowercase"}), "no byte-level BPE but .*Lowercase"),
+        (lambda stored: stored["model"].update(type="Unigram"), "no byte-level BPE but .*Unigram"),
+        (lambda stored: stored["model"]["vocab"].update(a=10**9), "its ids are not 0 to 288"),
+        (lambda stored: stored["model"]["vocab"].pop("a"), "its pieces are not those of all bytes"),
+        (lambda stored: stored["model"]["vocab"].update({"日": 289}), "its pieces are not those of all bytes"),
+        (lambda stored: stored["model"]["merges"].append(["qq", "zz"]), "out of vocabulary"),
+        (lambda stored: stored["model"]["merges"].append(5), "TypeError"),
+    ],
+)
+def test_a_file_of_somebody_elses_is_no_other_kind_of_tokenizer(tmp_path, change, message):
+    stored = json.loads(BPE.backend.to_str())
+    change(stored)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=message) as refused:
+        load_tokenizer(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_library_encodes_as_the_stored_file_says(tmp_path):
+    BPE.save(path := tmp_path / "tokenizer.json")
+    theirs, ours = Tokenizer.from_file(str(path)), load_tokenizer(path)
+    assert json.loads(ours.backend.to_str()) == json.loads(path.read_text())
+    for text in TEXTS:
+        assert theirs.encode(text).ids == ours.encode_batch([text])[0].tolist()
 
 
 @pytest.mark.parametrize("tokenizer", [BPE, ByteTokenizer()], ids=["bpe", "bytes"])

@@ -99,6 +99,30 @@ def test_a_run_that_takes_too_much_memory_is_ended(carry_out):
     assert record["error"].endswith("GB of memory, more than limits.memory_gb=0.4")
 
 
+@pytest.mark.parametrize("after", ["", "folder.mkdir(); (folder / '.half').touch()"])
+def test_a_run_whose_folder_is_removed_ends_as_such_and_leaves_nothing(carry_out, capsys, after):
+    supervise._zygote.cache_clear()
+    assert carry_out(f"import shutil; shutil.rmtree(folder); {after}") is None
+    assert capsys.readouterr().out.endswith("  its folder was removed while it ran\n")
+    assert not carry_out.folder.exists()
+    supervise.carry_out(carry_out.folder)
+    assert capsys.readouterr().out.endswith("  its folder was removed before it ran\n")
+    assert not carry_out.folder.exists()
+
+
+def test_why_no_process_could_be_started_is_told_and_logged(carry_out, monkeypatch):
+    def refuse(*arguments, **options):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", refuse)
+        record = carry_out()
+    assert record["state"] == "failed"
+    assert record["error"] == "the process that starts runs cannot be started: Resource temporarily unavailable"
+    assert (carry_out.folder / "run.log").read_text() == f"{carry_out.folder.name}  {record['error']}\n"
+    assert carry_out()["state"] == "done"
+
+
 def test_nothing_of_a_run_outlives_it(carry_out):
     carry_out("import subprocess; subprocess.Popen(['sleep', '60']); print(1 / 0)")
     assert not is_held(carry_out.folder)  # the lock was inherited

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 
 import pytest
 
 from analysis import analyze
+from sla_ablate.errors import InputError
 from sla_ablate.launch import supervise
+from sla_ablate.processes.pool import call_each
 from sla_ablate.processes.zygote import LostError, Zygote
 
 WAITING = "import os, time\nopen({up!r}, 'w').write(str(os.getppid()))\nwhile True: time.sleep(0.02)"
@@ -119,9 +123,24 @@ def test_a_lost_keeper_is_told(start, until, is_gone):
 
 def test_a_module_that_cannot_be_imported_is_told(tmp_path):
     zygote = Zygote("no_such_module", [], os.environ)
-    with (tmp_path / "log").open("wb") as log, pytest.raises(LostError, match="ended with exit code 1"):
+    with (
+        (tmp_path / "log").open("wb") as log,
+        pytest.raises(LostError, match="ended with exit code 1: ModuleNotFoundError: No module named 'no_such_module'"),
+    ):
         ending(zygote.start("", log.fileno()))
     zygote.close()
+
+
+def test_a_system_without_processes_is_told(monkeypatch):
+    def refuse(*arguments, **options):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    told = "the process that starts runs cannot be started: Resource temporarily unavailable"
+    with pytest.raises(LostError, match=told):
+        Zygote("no_such_module", [], os.environ)
+    with pytest.raises(InputError, match=told):
+        list(call_each("no_such_module", [], ["argument"], 1))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")

@@ -92,6 +92,25 @@ def test_a_folder_of_another_configuration_is_refused_and_kept(config, folder, s
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_a_pattern_that_only_the_folder_names_is_not_called(config, folder, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "stranger.py").write_text("import pathlib; pathlib.Path(__file__).with_name('called').touch()\n")
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("name: baseline", "name: stranger:run"))
+    ledger.enter(config, "digest")
+    assert not (tmp_path / "called").exists()
+    assert read_config(folder) == config
+
+
+def test_a_run_is_not_written_through_a_link(config, folder, tmp_path):
+    precious = folder.rename(tmp_path / "precious")
+    before = {path: path.read_bytes() for path in precious.iterdir()}
+    folder.symlink_to(precious)
+    with pytest.raises(InputError, match=f"{folder} is a link"):
+        ledger.enter(config, "digest")
+    assert before == {path: path.read_bytes() for path in precious.iterdir()}
+
+
 def test_a_summary_is_the_record_without_its_results(folder):
     assert read_summary(folder) == read_record(folder)
     finish(folder)

@@ -297,14 +297,18 @@ def test_what_an_unreachable_server_missed_is_sent_by_a_command(here, tmp_path, 
         log_file = Metrics(run / "metrics.jsonl", log)
         log_file.append(step=1, loss=5.0)
         log_file.append(step=2, loss=4.0)
-    assert said[-1] == f"mlflow was not told everything; later: sla-ablate send {run.parent}"
+    assert said[-1] == f"mlflow was not told everything; later: sla-ablate send --trust {run.parent}"
     write_record(run, read_record(run) | {"state": "failed"})
 
+    asked = server.requests
     done = here("send", str(run.parent))
+    assert (done.returncode, server.requests) == (2, asked)
+    assert f"config.yaml asks for logger=mlflow at {config.logger.tracking_uri}; if you trust it" in done.stderr
+    done = here("send", "--trust", str(run.parent))
     assert (done.returncode, done.stderr) == (1, "")
     assert "mlflow cannot be told" in done.stdout
     server.start()
-    done = here("send", str(run.parent))
+    done = here("send", "--trust", str(run.parent))
     assert done.returncode == 0, done.stdout
     assert f"{run.name}  mlflow has everything" in done.stdout
     assert (server.points, server.status) == ([("loss", 1, 5.0), ("loss", 2, 4.0)], "FAILED")

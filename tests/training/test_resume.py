@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from sla_ablate.training import worker
 from sla_ablate.training.callbacks import validation
 from sla_ablate.training.callbacks.checkpoints import AtomicCheckpointIO, checkpoints
 from sla_ablate.training.callbacks.metrics import Metrics
+from sla_ablate.training.module import LanguageModel
 
 STEPS = 60
 EVERY_STEP = 1e-6  # minutes
@@ -73,8 +75,8 @@ class Attempts:
         }  # fmt: skip
         write_record(folder, self.entered)
 
-    def start(self, file_bytes: int | None = None):
-        process = FORKSERVER.Process(target=_work, args=(self.folder, self.log, file_bytes))
+    def start(self, file_bytes: int | None = None, training_step: Callable | None = None):
+        process = FORKSERVER.Process(target=_work, args=(self.folder, self.log, file_bytes, training_step))
         process.start()
         return process
 
@@ -121,7 +123,7 @@ class Attempts:
         }
 
 
-def _work(folder: Path, log: Path, file_bytes: int | None) -> None:
+def _work(folder: Path, log: Path, file_bytes: int | None, training_step: Callable | None) -> None:
     """In the child: what `python -m sla_ablate.training.worker` does, its output in the log."""
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
@@ -129,6 +131,8 @@ def _work(folder: Path, log: Path, file_bytes: int | None) -> None:
     multiprocessing.set_start_method("fork", force=True)  # of the processes that read batches, as elsewhere
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    if training_step:
+        LanguageModel.training_step = training_step
     worker.main([str(folder)])
 
 
@@ -256,6 +260,30 @@ def test_a_signal_ends_a_run_after_its_step(tmp_path, config):
     assert attempts.outcome() == undisturbed.outcome()
 
 
+def _fail_later(self, batch, batch_idx, training_step=LanguageModel.training_step):
+    """What a step does in whose second micro-batch, and the 17th step is the first, memory runs out once."""
+    if batch_idx == 3 * 16 + 1 and not torch.rand(1).isnan():
+        raise MemoryError("made up")
+    return training_step(self, batch, batch_idx)
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_in_a_step_goes_on_from_the_one_before(tmp_path, config):
+    config.trainer.checkpoint_minutes = 0
+    config.trainer.keep_checkpoints = 1
+    undisturbed, attempts = Attempts(tmp_path / "undisturbed", config), Attempts(tmp_path / "run", config)
+    assert undisturbed.finish() == 0
+    assert attempts.finish(training_step=_fail_later) == 1
+    assert attempts.step() == 16
+    assert "run  fails after step 16; the same command goes on from there" in attempts.said()
+    assert attempts.said()[-1] == "MemoryError: made up"
+    before = {path: path.read_bytes() for path in attempts.checkpoints.iterdir()}
+    assert attempts.finish(training_step=_fail_later) == 1
+    assert before == {path: path.read_bytes() for path in attempts.checkpoints.iterdir()}
+    assert attempts.finish() == 0
+    assert attempts.outcome() == undisturbed.outcome()
+
+
 def test_a_second_signal_ends_a_run_at_once(attempts):
     process = attempts.start()
     attempts.wait_for_step(3)
@@ -315,6 +343,16 @@ def test_a_vanished_folder_ends_a_run_with_one_line_and_does_not_come_back(attem
     assert attempts.said()[-1].endswith(f": {os.strerror(errno.ENOENT)}")
     assert not any("Traceback" in line for line in attempts.said())
     assert not attempts.folder.exists()
+
+
+def test_a_record_that_vanished_does_not_come_back(attempts):
+    process = attempts.start()
+    attempts.wait_for_step(5)
+    (attempts.folder / "record.json").unlink()
+    process.join(60)
+    assert process.exitcode == 1
+    assert attempts.said()[-1].endswith("it holds no record.json")
+    assert not (attempts.folder / "record.json").exists()
 
 
 def test_a_read_only_folder_is_one_line(attempts, monkeypatch, capfd):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from sla_ablate.errors import InputError
-from sla_ablate.files import read, sha256, write_atomically
+from sla_ablate.files import read, replace_file, sha256
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.model.formats.weights import Model, with_weights
 from sla_ablate.model.transformer import Transformer
@@ -25,7 +25,7 @@ _MOST_BYTES = 2**24
 
 
 def save(model: Transformer, folder: Path) -> None:
-    """Write a model to a folder, each file atomically; the configuration has the digest of the weights."""
+    """Write a model to a folder that exists, each file atomically; the configuration has the digest of the weights."""
     weights = to_bytes(model.state_dict())
     config = {
         **asdict(model.config),
@@ -33,8 +33,8 @@ def save(model: Transformer, folder: Path) -> None:
         "value_source": model.pattern.value_source.tolist(),
         _DIGEST: hashlib.sha256(weights).hexdigest(),
     }
-    write_atomically(folder / CONFIG, (as_json(config, indent=1) + "\n").encode())
-    write_atomically(folder / WEIGHTS, weights)
+    replace_file(folder / CONFIG, (as_json(config, indent=1) + "\n").encode())
+    replace_file(folder / WEIGHTS, weights)
 
 
 def load(cls: type[Model], folder: Path) -> Model:

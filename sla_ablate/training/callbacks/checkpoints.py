@@ -7,7 +7,7 @@ import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import lightning as L
 import torch
@@ -18,14 +18,21 @@ from sla_ablate.files import opened, replacing
 from sla_ablate.processes.signals import INTERRUPTED, Interruption
 from sla_ablate.runs.digests import check_end
 from sla_ablate.text.telling import Voice
+from sla_ablate.training.callbacks.progress import Progress
+from sla_ablate.training.callbacks.random_state import RandomState
+from sla_ablate.training.divergence import DivergedError
 from sla_ablate.training.ranks import agree
 
+C = TypeVar("C", bound=L.Callback)
 AT_LEAST = 2
 """Checkpoints that a run has while it trains: where the last is damaged, it goes on from the one before."""
 
 
 class Checkpoints(L.Callback):
     """Saves every so many minutes, at the last step, and when the run is asked to stop, which it then does.
+
+    Also when it fails in the middle of a step, as where memory runs out or data cannot be read: what the step before
+    left is there still. (Not on several devices, which would wait for the one that failed.)
 
     The last in the trainer's list of callbacks: a checkpoint holds what the others made of its step.
 
@@ -47,6 +54,11 @@ class Checkpoints(L.Callback):
         self.keep = max(AT_LEAST, keep)
         self.interruption = interruption
         self.say = say
+        self._step = 0
+        """The last that was completed, with what the others made of it."""
+        self._after_step: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+        """What the next one changes before it changes weights: Lightning's counters and the random state."""
+        self._fails = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put signals off: Lightning is about to set its own SIGTERM before ours, which talks to the other ranks."""
@@ -57,10 +69,6 @@ class Checkpoints(L.Callback):
         self.interruption.listen()  # again
         self._saved = time.monotonic()
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Say whose it is."""
-        checkpoint["run"] = self.run
-
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -68,17 +76,53 @@ class Checkpoints(L.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         step = trainer.global_step
+        if trainer.world_size == 1:
+            self._step = step
+            self._after_step = trainer.fit_loop.state_dict(), _only(RandomState, trainer).state_dict()
         due = self.minutes > 0 and time.monotonic() - self._saved >= 60 * self.minutes
         stop, due = agree(self.interruption.requested, due)
         if stop or due or step == trainer.max_steps:
-            with self.say.waiting("saving a checkpoint"):
-                trainer.save_checkpoint(self.folder / named_after(step))
-            if trainer.is_global_zero:
-                keep_last(self.folder, self.keep)
+            self._save(trainer, step)
             self._saved = time.monotonic()
         if stop:
             self.say(f"interrupted at step {step}; the same command goes on from here")
             raise SystemExit(INTERRUPTED)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Save what the last complete step left, unless that itself is what is wrong, or it is saved."""
+        step = trainer.global_step
+        if not isinstance(exception, Exception) or isinstance(exception, DivergedError):
+            return
+        if step == 0 or step != self._step or (self.folder / named_after(step)).exists():
+            return
+        self._fails = True
+        try:
+            self._save(trainer, step)
+        except OSError as error:  # why it fails in the first place is told later
+            self.say(f"{error.filename}: {error.strerror}")
+        else:
+            self.say(f"fails after step {step}; the same command goes on from there")
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Say whose it is, and have what a failed step has changed be as it was before."""
+        checkpoint["run"] = self.run
+        if not self._fails:
+            return
+        callbacks = checkpoint["callbacks"]
+        checkpoint["loops"]["fit_loop"], callbacks[_only(RandomState, trainer).state_key] = self._after_step
+        losses = callbacks[_only(Progress, trainer).state_key]["losses"]
+        del losses[len(losses) - len(losses) % trainer.accumulate_grad_batches :]
+
+    def _save(self, trainer: L.Trainer, step: int) -> None:
+        with self.say.waiting("saving a checkpoint"):
+            trainer.save_checkpoint(self.folder / named_after(step))
+        if trainer.is_global_zero:
+            keep_last(self.folder, self.keep)
+
+
+def _only(kind: type[C], trainer: L.Trainer) -> C:
+    (callback,) = (each for each in trainer.callbacks if isinstance(each, kind))  # type: ignore[attr-defined]
+    return callback
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

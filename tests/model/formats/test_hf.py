@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import resource
 import subprocess
 import sys
 from dataclasses import asdict
@@ -406,7 +407,14 @@ def test_an_export_replaces_nothing_but_an_export(corpus, shards, tmp_path):
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
     out = tmp_path / "out"
-    out.mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # as on a full disk
+    try:
+        with pytest.raises(InputError, match=f"{out} cannot be written: .*File too large"):
+            export(run, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(out.iterdir()) == []
     (out / ".git").mkdir()
     for _ in range(2):
         export(run, out)
