@@ -35,6 +35,7 @@ from sla_ablate.config.machine import parallel_runs
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.config.uses import OPEN, check_used
+from sla_ablate.data.config import BUILT_IN
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import absolute
 
@@ -276,7 +277,8 @@ def _typed(config: DictConfig) -> RunConfig:
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """Have a run find its files from any folder; what is in a home stays so, for whose home it is may change."""
     config.output = str(absolute(config.output))
-    for name in ("path", "cache"):
+    is_built_in = config.data.tokenizer in BUILT_IN or not absolute(config.data.tokenizer).exists()  # else told later
+    for name in ("path", "cache", *([] if is_built_in else ["tokenizer"])):
         path: str | None = getattr(config.data, name)
         if path is not None:
             setattr(config.data, name, path if path == "~" or path.startswith("~/") else str(absolute(path)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import CONFIG_NAME
 
-from sla_ablate.data.tokenizers import END_OF_TEXT, Tokenizer
+from sla_ablate.data.tokenizers import CONFIG, END_OF_TEXT, FILE, OwnTokenizer, Tokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.files import check_free
 from sla_ablate.model.formats.hf import CODE, SLAForCausalLM
@@ -31,6 +32,16 @@ def fast_tokenizer(tokenizer: Tokenizer, block_size: int | None = None) -> PreTr
         model_max_length=block_size,
         **special,
     )
+
+
+def _save_tokenizer(tokenizer: Tokenizer, block_size: int, folder: Path) -> None:
+    """Write a tokenizer as transformers reads it; the user's own as it came, but for the length that it cuts to."""
+    if not isinstance(tokenizer, OwnTokenizer):
+        fast_tokenizer(tokenizer, block_size).save_pretrained(folder)
+        return
+    tokenizer.save(folder / FILE)
+    config = json.loads((folder / CONFIG).read_bytes())
+    (folder / CONFIG).write_text(json.dumps({**config, "model_max_length": block_size}, indent=2), encoding="utf-8")
 
 
 def export(run: Path, out: Path, force: bool = False) -> None:
@@ -62,7 +73,7 @@ def export(run: Path, out: Path, force: bool = False) -> None:
     with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as temporary:
         unfinished = Path(temporary)
         model.save_pretrained(unfinished)
-        fast_tokenizer(tokenizer, gpt.config.block_size).save_pretrained(unfinished)
+        _save_tokenizer(tokenizer, gpt.config.block_size, unfinished)
         (out / CONFIG_NAME).unlink(missing_ok=True)  # of an export that this one replaces
         for file in sorted(unfinished.iterdir(), key=lambda file: (file.name != CODE, file.name == CONFIG_NAME)):
             file.replace(out / file.name)

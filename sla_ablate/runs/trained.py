@@ -5,19 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
+from sla_ablate.data.tokenizers import CONFIG, FILE, Tokenizer, load_tokenizer
 from sla_ablate.files import write_atomically
 from sla_ablate.model.gpt import GPT
 from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.record import CHECKPOINT, existing_summary, not_done
 
-TOKENIZER = "tokenizer.json"
+TOKENIZER = FILE
 
 
 def save_model(model: GPT, shards: TokenShards, folder: Path) -> None:
     """Write a model and its tokenizer to a folder, each file atomically."""
     model.save(folder)
-    write_atomically(folder / TOKENIZER, (shards.folder / TOKENIZER).read_bytes())
+    for name in (CONFIG, TOKENIZER):
+        if (shards.folder / name).is_file():
+            write_atomically(folder / name, (shards.folder / name).read_bytes())
 
 
 def data_of(run: Path) -> TokenShards:
