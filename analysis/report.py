@@ -17,13 +17,16 @@ from analysis.comparison import (
 )
 from analysis.diversity_table import render_markdown as render_diversity
 from analysis.figures import check_out, open_sweep, paired_differences, render
+from analysis.selection import EVERYTHING, Selection
 from analysis.sweep_data import HEADS
 from sla_ablate.errors import InputError
 from sla_ablate.files import inside, write_atomically
 
 
-def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> str:
+def write_report(sweep: Path, out: Path | None = None, force: bool = False, selection: Selection = EVERYTHING) -> str:
     """Write the report of a sweep folder into `out` (default `<sweep>/report`); returns `table.md`'s text.
+
+    That of a selection goes into a folder of its own, unless `out` says where.
 
     A sweep that was analyzed has a `diversity.md` too.
 
@@ -33,23 +36,24 @@ def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> s
     """
     from sla_ablate.runs.record import read_records
 
-    records = read_records(sweep)
+    records, chosen = selection.of(read_records(sweep))
     if out is None:
-        out = inside(sweep, "report")
+        out = inside(sweep, f"report{selection.suffix}")
     else:
         check_out(out, force)
-    files = report_files(records)
+    files = report_files(records, chosen)
     if (sweep / HEADS).exists():
-        text = "\n".join(render_diversity(data) for data in open_sweep(sweep).values())
+        text = "\n".join(render_diversity(data) for data in open_sweep(sweep, selection=selection).values())
         files["diversity.md"] = text.encode()
     for name, data in files.items():
         write_atomically(out / name, data)
     return files["table.md"].decode()
 
 
-def report_files(records: Sequence[Record]) -> dict[str, bytes]:
+def report_files(records: Sequence[Record], order: Sequence[str] = ()) -> dict[str, bytes]:
     """Names and contents of a report: `table.md`, `table.csv`, `runs.csv` and, where runs are paired,
-    `differences.svg` and `.png` (with several settings one each, `differences-<setting>.*`).
+    `differences.svg` and `.png` (with several settings one each, `differences-<setting>.*`); patterns as of
+    `comparison_table`.
 
     Raises:
         InputError: no run is done.
@@ -57,14 +61,14 @@ def report_files(records: Sequence[Record]) -> dict[str, bytes]:
     if not any(record["state"] == "done" for record in records):
         raise InputError(f"no run of this sweep is done, so there is nothing to report: {count_states(records)}")
     files = {
-        "table.md": render_markdown(records).encode(),
-        "table.csv": as_csv(comparison_table(records)),
+        "table.md": render_markdown(records, order).encode(),
+        "table.csv": as_csv(comparison_table(records, order)),
         "runs.csv": as_csv(runs_table(records)),
     }
     settings = by_setting(records)
     for setting, group in settings.items():
         if len(seed_differences(group)):
-            figure = paired_differences(group)
+            figure = paired_differences(group, order)
             name = "differences" if len(settings) == 1 else f"differences-{setting}"
             files |= {f"{name}.{suffix}": render(figure, suffix) for suffix in ("svg", "png")}
     return files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.comparison import by_setting, comparison_table, count_states
 from analysis.evidence import Record, distinct, same_run
+from analysis.selection import EVERYTHING, Selection
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import inside, without_dots
 
@@ -32,11 +33,13 @@ class SweepData:
     records: list[Record]
     run: str | None = None
     """Id of the only run that figures of single runs show; None: the lowest seed of each pattern."""
+    chosen: list[str] = field(default_factory=list)
+    """The patterns that figures show, in order, as the user chose them; none: as many as there is room for."""
 
     @cached_property
     def ranked(self) -> list[str]:
-        """The patterns, the baseline first, then by mean loss."""
-        return list(comparison_table(self.records)["pattern"])
+        """The patterns, the baseline first, then those chosen and the others by mean loss."""
+        return list(comparison_table(self.records, self.chosen)["pattern"])
 
     def run_folder(self, record: Record) -> Path:
         """The folder of a run's checkpoint and curves."""
@@ -121,29 +124,34 @@ class SweepData:
         return bool((runs["analysis.version"].reindex(_ids(self.records)) == code_version()).all())
 
 
-def open_sweep(sweep: Path, run: str | None = None) -> dict[str, SweepData]:
+def open_sweep(sweep: Path, run: str | None = None, selection: Selection = EVERYTHING) -> dict[str, SweepData]:
     """The data of each setting that has done runs; with `run`, an id or a folder, only of that run's setting.
+
+    Args:
+        sweep: its folder.
+        run: the one run that figures of single runs show.
+        selection: the runs that count.
 
     Raises:
         InputError: no run is done, or `run` is none of the done ones.
     """
     from sla_ablate.runs.record import not_done, read_records
 
-    every = read_records(sweep)
+    every, chosen = selection.of(read_records(sweep))
     records = [record for record in distinct(every) if record["state"] == "done"]
     if not records:
         raise InputError(f"no run of {sweep} is done, so there is nothing to draw: {count_states(every)}")
     settings = by_setting(records)
     if run is None:
-        return {setting: SweepData(sweep, group) for setting, group in settings.items()}
+        return {setting: SweepData(sweep, group, chosen=chosen) for setting, group in settings.items()}
     run_id = without_dots(Path(run)).name  # of `.` too
     named = {record["run_id"]: record for record in every}.get(run_id)
     if named is None:
         raise unknown("run", run_id, _ids(records))
     if named["state"] != "done":
         raise not_done(sweep / named["run_id"], named)
-    chosen = next(record for record in records if same_run(record) == same_run(named))
-    return {chosen["setting"]: SweepData(sweep, settings[chosen["setting"]], chosen["run_id"])}
+    only = next(record for record in records if same_run(record) == same_run(named))
+    return {only["setting"]: SweepData(sweep, settings[only["setting"]], only["run_id"], chosen)}
 
 
 def _ids(records: Iterable[Record]) -> list[str]:

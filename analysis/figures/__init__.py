@@ -7,7 +7,7 @@ how they all look.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -26,6 +26,7 @@ from analysis.figures.pattern import pattern
 from analysis.figures.position import position
 from analysis.figures.style import FORMATS, render, styled
 from analysis.figures.training import training
+from analysis.selection import EVERYTHING, Selection
 from analysis.sweep_data import SweepData, open_sweep
 from sla_ablate.errors import DOTTED, InputError, named, unknown
 from sla_ablate.files import check_free, inside, write_atomically
@@ -68,26 +69,34 @@ def check_out(out: Path, force: bool, own: Collection[str] = ()) -> None:
 
 
 def write_figures(
-    name: str, sweep: Path, out: Path | None = None, run: str | None = None, force: bool = False
+    names: str | Sequence[str],
+    sweep: Path,
+    out: Path | None = None,
+    run: str | None = None,
+    force: bool = False,
+    selection: Selection = EVERYTHING,
 ) -> Iterator[Path]:
-    """Draw a figure of a sweep, or `all`, into `out` (default `<sweep>/figures`); yields each file once it is there.
+    """Draw figures of a sweep, or `all`, into `out` (default `<sweep>/figures`); yields each file once it is there.
 
-    Files are `<name>.svg`, `.pdf` and `.png`, with several settings `<name>-<setting>.*`.
+    Files are `<name>.svg`, `.pdf` and `.png`, with several settings `<name>-<setting>.*`; the names of those that show
+    a selection end with it.
 
     Args:
-        name: of `FIGURES`, or `all`, with a run all of `OF_RUNS`; or that of a function of the user's own, in the form
-            of `errors.DOTTED`.
+        names: one or several of `FIGURES`, or `all`, with a run all of `OF_RUNS`; or those of functions of the user's
+            own, in the form of `errors.DOTTED`.
         sweep: its folder.
         out: where to.
         run: the id or folder of the one run that figures of `OF_RUNS` show.
         force: write to `out` even if it holds something else than figures and tables.
+        selection: what is shown.
 
     Raises:
         InputError: one of these is unknown, `out` holds something else, or the sweep lacks what a figure is drawn from;
             the others of `all` are drawn before.
     """
-    figures = _chosen(name, run)
-    settings = open_sweep(sweep, run)
+    asked = [names] if isinstance(names, str) else names
+    figures = {each: draw for name in asked for each, draw in _chosen(name, run).items()}
+    settings = open_sweep(sweep, run, selection)
     if out is None:
         out = inside(sweep, "figures")
     else:
@@ -100,7 +109,7 @@ def write_figures(
             except InputError as error:
                 lacking.append(str(error))
                 continue
-            file = each if len(settings) == 1 else f"{each}-{setting}"
+            file = (each if len(settings) == 1 else f"{each}-{setting}") + selection.suffix
             for suffix in FORMATS:
                 write_atomically(path := out / f"{file}.{suffix}", render(figure, suffix))
                 yield path

@@ -88,6 +88,25 @@ def check_no_run(name: str, given: str | Path) -> None:
         raise InputError(f"{name} {str(given)!r} is the folder of a run; did a pattern of the shell match several?")
 
 
+def add_selection(parser: Parser) -> None:
+    """Have a parser know what chooses the runs that tables and figures show."""
+    parser.add_argument(
+        "--patterns",
+        action="append",
+        default=[],
+        metavar="A,B",
+        help="patterns to show, in this order, by label, name or the beginning of run ids; the baseline, to which all "
+        "differences are, stays",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs that have this value, such as optim.lr=0.001; may be given again",
+    )
+
+
 def _folder(text: str) -> Path:
     if not (path := absolute(text)).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no folder")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser, add_force
+from sla_ablate.commands._arguments import Parser, add_force, add_selection
 
-USAGE = "SWEEP [--out DIR [--force]]"
+USAGE = "SWEEP [--patterns A,B] [--where KEY=VALUE] [--out DIR [--force]]"
 
 
 def run(arguments: list[str]) -> int:
@@ -14,13 +14,16 @@ def run(arguments: list[str]) -> int:
     parser = Parser("report")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/report)")
+    add_selection(parser)
     add_force(parser)
     options = parser.parse_args(arguments)
     from sla_ablate.text.telling import tell_aside, waiting
 
     with waiting(f"comparing the runs of {options.sweep} and drawing figures", tell_aside):
         from analysis.report import write_report
+        from analysis.selection import Selection
 
-        text = write_report(options.sweep, options.out, options.force)
+        selection = Selection(options.patterns, options.where)
+        text = write_report(options.sweep, options.out, options.force, selection)
     print(text, end="")
     return 0

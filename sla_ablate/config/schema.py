@@ -18,6 +18,8 @@ from sla_ablate.patterns import SkipPattern
 from sla_ablate.patterns.registry import Mechanism, Names, mechanism
 from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES
 
+BASELINE = "baseline"
+"""Label of the pattern without skips, the one all others are compared with."""
 PRECISIONS = ("auto", "bf16", "fp32")
 STRATEGIES = ("ddp", "fsdp")
 LOGGERS = ("none", "tensorboard", "wandb", "mlflow")
@@ -77,6 +79,9 @@ class PatternConfig:
     """The layer of each head's values for `tables`, [n_layer, n_head]; the keys' if null."""
     layer_types: str | None = None
     """The layer that each layer reads, as in 0_0_2_2_4_4; it is the pattern then, whatever `name` says."""
+    label: str | None = None
+    """What tables and figures call the pattern; null: its name and options. No part of a run's identity, and the
+    baseline is always `baseline`. '${pattern.distance}' in it stands for that option's value."""
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of a function of the user's own that are no fields here."""
 
@@ -208,25 +213,31 @@ class RunConfig:
 
     def skip_pattern(self) -> SkipPattern:
         """The source tables that `pattern` describes for this model."""
-        p, m = self.pattern, self.model
-        return self.mechanism().pattern(m.n_layer, m.n_head, asdict(p))
+        m = self.model
+        return self.mechanism().pattern(m.n_layer, m.n_head, self._pattern_fields())
 
     def pattern_arguments(self) -> dict[str, Any]:
         """The options that the pattern has a use for, with what null stands for filled in."""
-        p, m = self.pattern, self.model
-        return mechanism(p.name).arguments(m.n_layer, m.n_head, asdict(p))
+        m = self.model
+        return self.mechanism().arguments(m.n_layer, m.n_head, self._pattern_fields())
 
     def pattern_label(self) -> str:
-        """The pattern in words, for tables and figures."""
-        return self._pattern_names().label
+        """The pattern in words, for tables and figures: the user's own, but for the baseline."""
+        own = self.pattern.label if self.pattern.label and not self.skip_pattern().is_baseline else None
+        return own or self._pattern_names().label
 
     def pattern_slug(self) -> str:
         """The pattern as a piece of a folder's name."""
         return self._pattern_names().slug
 
     def _pattern_names(self) -> Names:
-        p, m = self.pattern, self.model
-        return self.mechanism().named(m.n_layer, m.n_head, asdict(p))
+        m = self.model
+        return self.mechanism().named(m.n_layer, m.n_head, self._pattern_fields())
+
+    def _pattern_fields(self) -> dict[str, Any]:
+        fields = asdict(self.pattern)
+        del fields["label"]  # which is no argument
+        return fields
 
     def mechanism(self) -> Mechanism:
         """The pattern's constructor and its names.
@@ -254,6 +265,10 @@ class RunConfig:
         for name, allowed in (("placement", PLACEMENTS), ("share", SHARES), ("partition", PARTITIONS)):
             if getattr(self.pattern, name) not in allowed:
                 raise unknown(f"pattern.{name}", getattr(self.pattern, name), allowed)
+        if self.pattern.label is not None and not self.pattern.label.strip():
+            raise InputError("pattern.label is empty; give the pattern a name, or leave it out")
+        if self.pattern.label == BASELINE and not self.skip_pattern().is_baseline:
+            raise InputError(f"pattern.label={BASELINE} is the name of the pattern without skips; choose another")
         if o.min_lr > o.lr:
             raise InputError(f"optim.lr={o.lr} is not possible; choose at least min_lr={o.min_lr}")
         if len(o.betas) != 2:
