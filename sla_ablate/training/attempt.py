@@ -150,6 +150,7 @@ def _attempt(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        limit_val_batches=0,
     )
     model.checkpoint_activations = t.checkpoint_activations
     if t.compile:
@@ -157,7 +158,8 @@ def _attempt(
         say.note("layers are compiled in the first step")
     with interruption.training():
         language_model = LanguageModel(model, config.optim)
-        trainer.fit(language_model, training_loader(config, shards, step, rank.number), ckpt_path=checkpoint)
+        # Validation is a callback's, which scores documents; without a loader Lightning would warn of that.
+        trainer.fit(language_model, training_loader(config, shards, step, rank.number), [], ckpt_path=checkpoint)
     if interruption.requested:
         raise SystemExit(INTERRUPTED)
 
