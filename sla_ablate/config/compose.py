@@ -305,7 +305,12 @@ class _Composer:
     def __call__(self, overrides: Sequence[str], multirun: bool = False) -> DictConfig:
         mode = RunMode.MULTIRUN if multirun else RunMode.RUN
         asked = [*(text for text in self.search_path if text not in overrides), *overrides]
-        return self.loader.load_configuration(self.config_name, asked, run_mode=mode)
+        config = self.loader.load_configuration(self.config_name, asked, run_mode=mode)
+        if "logger" not in config.hydra.runtime.choices:  # several, of which Hydra merges all but the name
+            chosen = self.loader.chosen("logger", self.config_name, asked, mode)
+            if chosen and config.logger.name == chosen[-1]:
+                config.logger.name = ",".join(chosen)
+        return config
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """The overrides, parsed."""
@@ -337,9 +342,10 @@ class _OverrideChecker:
             raise InputError(f"{override.input_line!r} deletes an option; give it a value instead")
         if key in self.groups:
             allowed = [*self.composer.choices(key), *(["null"] if key in OPTIONAL_GROUPS else [])]
-            for value in _values(override):
-                if ("null" if value is None else value) not in allowed:
-                    raise unknown(key, value, allowed)
+            for values in _values(override):
+                for value in values if isinstance(values, list) and key == "logger" else [values]:
+                    if ("null" if value is None else value) not in allowed:
+                        raise unknown(key, value, allowed)
         elif key not in self.keys and not key.startswith(f"{OPEN}."):
             section = [k for k in self.keys if k.startswith(key.split(".")[0] + ".")]
             raise unknown("option", key, section or [*self.groups, *(k for k in self.keys if "." not in k)])

@@ -15,6 +15,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 __all__ = ["VERSION_BASE", "Callbacks", "Loader", "apply_overrides", "cells_of", "show_info"]
@@ -48,6 +49,12 @@ class Loader(ConfigLoaderImpl):
         """The names that a group offers; the arguments are Hydra's."""
         options = {"config_name": self._config_name, "overrides": self._search_path, **options}
         return super().get_group_options(group_name, *arguments, **options)
+
+    def chosen(self, group: str, config_name: str, overrides: list[str], run_mode: RunMode) -> list[str]:
+        """The names that are chosen of a group, of which there may be several; the other arguments are Hydra's."""
+        defaults = self.compute_defaults_list(config_name, overrides, run_mode).defaults
+        paths = [str(each.config_path) for each in defaults]
+        return [path.removeprefix(f"{group}/") for path in paths if path.startswith(f"{group}/")]
 
     def unavailable(self) -> list[str]:
         """What the search path names and is not there."""

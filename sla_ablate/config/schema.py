@@ -22,7 +22,9 @@ BASELINE = "baseline"
 """Label of the pattern without skips, the one all others are compared with."""
 PRECISIONS = ("auto", "bf16", "fp32")
 STRATEGIES = ("ddp", "fsdp")
-LOGGERS = ("none", "tensorboard", "wandb", "mlflow")
+LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
+MODES = ("online", "offline")
+ACCELERATORS = ("auto", "cpu", "gpu")
 
 
 @dataclass
@@ -159,13 +161,26 @@ class LoggerConfig:
     """Who is told the metrics besides metrics.jsonl; does not change the result."""
 
     name: str = "none"
-    """`none`, `tensorboard`, `wandb` or `mlflow`."""
+    """`none`, or any of `csv`, `tensorboard`, `wandb` and `mlflow`, joined by commas; logger=[csv,wandb] is both."""
     project: str = "sla-ablate"
     """W&B's project, MLflow's experiment."""
     mode: str = "online"
     """W&B's mode: `online`, or `offline` to synchronise later."""
     tracking_uri: str | None = None
     """MLflow's store; null: the variable MLFLOW_TRACKING_URI, or else a database in the folder of the sweep."""
+    entity: str | None = None
+    """W&B's user or team; null: the key's own."""
+    group: str | None = None
+    """W&B's group; null: the sweep's name."""
+    tags: list[str] = field(default_factory=list)
+    """W&B's tags."""
+    notes: str | None = None
+    """W&B's notes."""
+
+    @property
+    def names(self) -> list[str]:
+        """The loggers, each once."""
+        return [name for name in dict.fromkeys(self.name.split(",")) if name != "none"]
 
 
 @dataclass
@@ -290,12 +305,13 @@ class RunConfig:
             raise unknown("trainer.strategy", t.strategy, STRATEGIES)
         if t.keep_best and not t.validate_every:
             raise InputError("trainer.keep_best needs validations to choose from; set trainer.validate_every")
-        if t.accelerator not in ("auto", "cpu", "gpu"):
-            raise unknown("trainer.accelerator", t.accelerator, ("auto", "cpu", "gpu"))
-        if self.logger.name not in LOGGERS:
-            raise unknown("logger.name", self.logger.name, LOGGERS)
-        if self.logger.mode not in ("online", "offline"):
-            raise unknown("logger.mode", self.logger.mode, ("online", "offline"))
+        if t.accelerator not in ACCELERATORS:
+            raise unknown("trainer.accelerator", t.accelerator, ACCELERATORS)
+        for name in self.logger.names:
+            if name not in LOGGERS:
+                raise unknown("logger.name", name, LOGGERS)
+        if self.logger.mode not in MODES:
+            raise unknown("logger.mode", self.logger.mode, MODES)
         if not self.sweep or "/" in self.sweep or self.sweep.startswith("."):
             raise InputError(f"sweep={self.sweep!r} is no folder name; choose letters, digits, '-' and '_'")
 

@@ -30,7 +30,7 @@ from sla_ablate.training.callbacks.usage import Usage
 from sla_ablate.training.callbacks.validation import Validation
 from sla_ablate.training.compilation import compile_blocks
 from sla_ablate.training.divergence import DivergedError, check_loss, check_weights
-from sla_ablate.training.loggers import RunLogger, opened
+from sla_ablate.training.loggers import RunLoggers, opened
 from sla_ablate.training.machine import LIGHTNING_PRECISIONS, device_type, environment, keep_freed_memory
 from sla_ablate.training.module import LanguageModel, build_model, training_loader
 from sla_ablate.training.ranks import Rank, ranks
@@ -77,7 +77,7 @@ def _attempt(
     folder: Path,
     config: RunConfig,
     rank: Rank,
-    logger: RunLogger | None,
+    logger: RunLoggers | None,
     interruption: Interruption,
     say: Voice,
 ) -> None:

@@ -61,6 +61,7 @@ WITHOUT_EFFECT = {
         "logger.project": "p",
         "logger.mode": "offline",
         "logger.tracking_uri": "sqlite://",
+        **{"logger.entity": "me", "logger.group": "g", "logger.tags": ["a"], "logger.notes": "n"},
     },
     **{
         "limits.minutes": 9.0,
