@@ -1,4 +1,4 @@
-"""The figures of a sweep, for a paper's column or page; one file each, named in `FIGURES`.
+"""The figures of a sweep, for a paper's column or page; one file each, named in `analysis/figure_names.py`.
 
 A figure is a function of `SweepData`; the first line of its docstring is the question that it answers. `style.py` is
 how they all look.
@@ -8,48 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis.figures.attention_grid import attention_grid
-from analysis.figures.differences import differences, paired_differences
-from analysis.figures.distance import distance
-from analysis.figures.entropy import entropy
-from analysis.figures.generalised_jsd import generalised_jsd
-from analysis.figures.head_map import head_map
-from analysis.figures.importance import importance
-from analysis.figures.jsd import jsd
-from analysis.figures.layer_similarity import layer_similarity
-from analysis.figures.layers import layers
-from analysis.figures.pattern import pattern
-from analysis.figures.position import position
+from analysis.figure_names import FIGURES as NAMES
+from analysis.figure_names import OF_RUNS
+from analysis.figures.differences import paired_differences
 from analysis.figures.style import FORMATS, render, styled
-from analysis.figures.training import training
 from analysis.selection import EVERYTHING, Selection
 from analysis.sweep_data import SweepData, open_sweep
 from sla_ablate.errors import DOTTED, InputError, named, unknown
 from sla_ablate.files import check_free, inside, write_atomically
 
-__all__ = ["FIGURES", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
+__all__ = ["FIGURES", "OF_RUNS", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
 
 FIGURES: dict[str, Callable[[SweepData], Figure]] = {
-    "pattern": pattern,
-    "differences": differences,
-    "training": training,
-    "position": position,
-    "layers": layers,
-    "generalised_jsd": generalised_jsd,
-    "jsd": jsd,
-    "head_map": head_map,
-    "entropy": entropy,
-    "distance": distance,
-    "layer_similarity": layer_similarity,
-    "importance": importance,
-    "attention_grid": attention_grid,
+    name: getattr(import_module(f"analysis.figures.{name}"), name) for name in NAMES
 }
-OF_RUNS = ("pattern", "jsd", "head_map", "attention_grid")
-"""The figures that show single runs."""
 TABLES = ("table", "runs", "diversity")
 """What a report has beside figures, without suffixes."""
 

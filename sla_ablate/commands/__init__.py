@@ -1,7 +1,7 @@
 """The command line: a file a command, found by its name; nothing heavy is imported before it is known what is asked.
 
 A command's file has a docstring (its line in the help), `USAGE` (what follows its name), `run(arguments)`, which
-returns the exit code, and `TAKES_OVERRIDES = True` if its arguments are Hydra's overrides, to be completed as such.
+returns the exit code, and for completion `TAKES_OVERRIDES = True` if its arguments are Hydra's overrides, or `words()`.
 Files whose names begin with an underscore are no commands.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,7 +17,6 @@ from types import ModuleType
 
 from sla_ablate import __version__
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.files import absolute
 from sla_ablate.processes.environment import settled
 from sla_ablate.text import escape
 
@@ -121,20 +119,17 @@ def _help() -> str:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Complete the command's name; what follows it is Hydra's, which must not see the command."""
-    installing = "install" in " ".join(arguments)  # or uninstalling
-    if not installing:
-        line = os.environ.get("COMP_LINE", "")
-        name, space, _ = line.partition(" ")[2].lstrip().partition(" ")
-        if not space:
-            print("\n".join(command for command in names() if command.startswith(name)))
-            return 0
-        if name not in names() or not getattr(_command(name), "TAKES_OVERRIDES", False):
-            return 0
-        os.environ["COMP_LINE"] = line.replace(f" {name}", "", 1)
-        if (given := re.search(r" --config-dir[ =](\S+) ", line)) and (folder := absolute(given[1])).is_dir():
-            arguments = ["--config-dir", str(folder), *arguments]
-    from sla_ablate.config import compose
+    """Print what a shell asks for: the words that complete its line, or the script that will ask for them."""
+    if "install" in " ".join(arguments):  # or uninstall
+        from sla_ablate.config.compose import install_completion
 
-    compose.complete(["--shell-completion", *arguments])
+        install_completion(arguments)
+        return 0
+    name, space, rest = os.environ.get("COMP_LINE", "").partition(" ")[2].lstrip().partition(" ")
+    if not space:
+        print("\n".join(command for command in names() if command.startswith(name)))
+    elif name in names():
+        from sla_ablate.commands._completion import words
+
+        print("\n".join(words(_command(name), rest)))
     return 0

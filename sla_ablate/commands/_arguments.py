@@ -14,6 +14,8 @@ from sla_ablate.bounds import Bounds
 from sla_ablate.errors import InputError
 from sla_ablate.files import absolute
 
+OUR_CONFIG = "config"
+"""Our primary configuration, `conf/config.yaml`."""
 _KINDS = {int: "whole number", float: "number"}
 
 
@@ -40,7 +42,7 @@ def add_hydra_options(parser: Parser) -> None:
     """Have a parser know those of Hydra's own options that say where a configuration comes from, and `--version`."""
     add_config_dir(parser)
     parser.add_argument(
-        "-cn", "--config-name", default="config", metavar="NAME", help="primary configuration: ours, or DIR/NAME.yaml"
+        "-cn", "--config-name", default=OUR_CONFIG, metavar="NAME", help="primary configuration: ours, or DIR/NAME.yaml"
     )
     parser.add_argument(
         "--version", action="version", version=f"sla-ablate {__version__}, Hydra {version('hydra-core')}"

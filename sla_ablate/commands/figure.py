@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from analysis.figure_names import FIGURES, OF_RUNS, question
 from sla_ablate.commands._arguments import Parser, add_force, add_selection
 
 USAGE = "NAME… SWEEP [--patterns A,B] [--where KEY=VALUE] [--run RUN] [--out DIR [--force]]"
 
 
+def words() -> list[str]:
+    """What a shell completes."""
+    return [*FIGURES, "all"]
+
+
 def run(arguments: list[str]) -> int:
     """Carry out the command; returns the exit code."""
-    from analysis.figures import FIGURES, OF_RUNS, write_figures
-    from analysis.selection import Selection
-    from sla_ablate.text.telling import tell_aside, waiting
-
-    questions = [f"  {name:<18}{str(draw.__doc__).splitlines()[0]}" for name, draw in FIGURES.items()]
+    questions = [f"  {name:<18}{question(name)}" for name in FIGURES] if {"-h", "--help"} & {*arguments} else []
     parser = Parser(
         "figure", epilog="\n".join(["figures:", *questions]), formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,6 +34,10 @@ def run(arguments: list[str]) -> int:
     add_selection(parser)
     add_force(parser)
     options = parser.parse_args(arguments)
+    from analysis.figures import write_figures
+    from analysis.selection import Selection
+    from sla_ablate.text.telling import tell_aside, waiting
+
     selection = Selection(options.patterns, options.where)
     with waiting(f"drawing {', '.join(options.names)} of {options.sweep}", tell_aside):
         for path in write_figures(options.names, options.sweep, options.out, options.run, options.force, selection):

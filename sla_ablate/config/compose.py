@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from textwrap import indent
 from typing import Any, NamedTuple
 
 import hydra
@@ -27,11 +26,11 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-import sla_ablate
 from sla_ablate.config.bounds import check_hydra_numbers
 from sla_ablate.config.extras import check_installed
 from sla_ablate.config.hydra_internals import VERSION_BASE, Loader, apply_overrides, cells_of, show_info
 from sla_ablate.config.machine import parallel_runs
+from sla_ablate.config.root import data_root
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.config.uses import OPEN, check_used
@@ -45,13 +44,6 @@ CONFIG_NAME = "config"
 LAUNCHING = ("launcher", "sweeper")
 MOST_RUNS = 100_000
 """More runs than one sweep has."""
-
-
-def data_root() -> Path:
-    """The folder that holds `conf/` and `experiments/`: inside an installed package, or the checkout."""
-    package = Path(sla_ablate.__file__).parent
-    installed = package / "_data"
-    return installed if installed.is_dir() else package.parent
 
 
 # At import, so that a launcher's worker processes know them too.
@@ -235,22 +227,17 @@ def _cells(composer: _Composer, batch: list[list[str]]) -> list[RunConfig]:
     return cells
 
 
-def complete(arguments: Sequence[str]) -> None:
-    """Hydra's own shell completion, over the project's configuration."""
-    sys.argv = ["sla-ablate", *arguments]
-    configured = hydra.main(config_path=str(data_root() / "conf"), config_name="config", version_base=VERSION_BASE)
-    configured(lambda config: None)()
+def install_completion(arguments: Sequence[str]) -> None:
+    """Hydra's own `--shell-completion install=SHELL` and `uninstall=SHELL`: print the script that asks for words."""
+    sys.argv = ["sla-ablate", "--shell-completion", *arguments]
+    hydra.main(config_path=str(data_root() / "conf"), config_name="config", version_base=VERSION_BASE)(str)()
 
 
-def describe(config_dir: Path | None = None, config_name: str = CONFIG_NAME) -> str:
-    """Groups with their choices, those of a folder of the user's own among them, and every key with its default."""
+def primary(config_dir: Path | None, config_name: str) -> tuple[RunConfig, dict[str, list[str]]]:
+    """One run of a primary configuration and the choices of each group; the arguments are those of `compose`."""
     with _one_line():
         composer = _Composer([], config_dir, config_name)
-        groups = {group: composer.choices(group) for group in composer.groups}
-        config = _typed(composer([]))
-    offered = [f"  {group}: {', '.join(names)}" for group, names in groups.items() if names]
-    keys = indent(OmegaConf.to_yaml(OmegaConf.structured(config)), "  ")
-    return "\n".join(["groups (GROUP=NAME):", *offered, "", "keys (KEY=VALUE) and their defaults:", keys])
+        return _typed(composer([])), {group: composer.choices(group) for group in composer.groups}
 
 
 def choices(

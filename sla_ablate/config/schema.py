@@ -5,26 +5,42 @@ Light on purpose (no torch, no Hydra): the command line validates whole sweeps w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from sla_ablate.config.bounds import check_numbers
-from sla_ablate.data.config import DataConfig
-from sla_ablate.errors import InputError, unknown
-from sla_ablate.model.config import GPTConfig
+from sla_ablate.data.config import BUILT_IN, CORPORA, DataConfig
+from sla_ablate.errors import DOTTED, InputError, unknown
+from sla_ablate.model.config import POSITIONS, GPTConfig
 from sla_ablate.patterns import SkipPattern
-from sla_ablate.patterns.registry import Mechanism, Names, mechanism
+from sla_ablate.patterns.registry import MECHANISMS, Mechanism, Names, mechanism
 from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES
 
 BASELINE = "baseline"
 """Label of the pattern without skips, the one all others are compared with."""
-PRECISIONS = ("auto", "bf16", "fp32")
-STRATEGIES = ("ddp", "fsdp")
 LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
-MODES = ("online", "offline")
-ACCELERATORS = ("auto", "cpu", "gpu")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "model.positions": POSITIONS,
+    "pattern.placement": PLACEMENTS,
+    "pattern.partition": PARTITIONS,
+    "pattern.share": SHARES,
+    "data.corpus": CORPORA,
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.strategy": ("ddp", "fsdp"),
+    "trainer.precision": ("auto", "bf16", "fp32"),
+    "logger.mode": ("online", "offline"),
+}
+"""What may be one of a few."""
+PATH = "the path of your own"
+OPEN_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "pattern.name": (*MECHANISMS, DOTTED),
+    "data.tokenizer": (*BUILT_IN, PATH),
+    "logger.name": LOGGERS,
+}
+"""What may be one of a few or something else: what else is last, or several of them."""
 
 
 @dataclass
@@ -49,17 +65,16 @@ class PatternConfig:
     """
 
     name: str = "baseline"
-    """A name of `sla_ablate.patterns.registry.MECHANISMS` (`baseline`, `sla`, `window`, `cla`, …) or, of a function
-    of the user's own, `my_package.module:name`."""
+    """Its constructor, or a function of the user's own."""
     distance: int | None = None
-    """n_l, in layers; three quarters of the layers if null, as in the paper (9 of 12)."""
+    """n_l, in layers; three quarters of the layers if null, as in the paper (9 of 12), for `sla_count` 1."""
     heads: int | None = None
     """n_h, skip heads a layer; three quarters of the heads if null, as in the paper (9 of 12); `first_layer`: all;
     `skip_v1`: half."""
     source: int = 0
     """The layer that is read, for `first_layer` and `skip_v1`."""
     layers: int | None = None
-    """Only the last so many layers carry skip heads; every layer that can if null."""
+    """Only the last so many layers carry skip heads; every layer that can if null, for `sla_count` 3."""
     placement: str = "first"
     """Which heads of a layer skip: the `first`, the `last`, or `spread` evenly."""
     group_size: int = 2
@@ -93,6 +108,7 @@ class OptimConfig:
     """AdamW, its schedule and its batches; steps are optimizer steps."""
 
     steps: int = 600
+    """Optimizer steps."""
     batch_size: int = 4
     """Sequences of block_size tokens in one optimizer step, over all micro-batches and devices."""
     micro_batches: int = 1
@@ -102,7 +118,9 @@ class OptimConfig:
     min_lr: float = 3e-4
     """Learning rate at the last step."""
     warmup_steps: int = 60
+    """Steps over which the learning rate rises to its peak."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    """AdamW's decay rates of the means of gradients and of their squares."""
     weight_decay: float = 0.1
     """Weight decay of matrices and embeddings; biases and layer norms have none."""
     grad_clip: float = 1.0
@@ -277,9 +295,10 @@ class RunConfig:
         check_numbers(self)
         self.gpt_config(vocab_size=257)
         self.skip_pattern()
-        for name, allowed in (("placement", PLACEMENTS), ("share", SHARES), ("partition", PARTITIONS)):
-            if getattr(self.pattern, name) not in allowed:
-                raise unknown(f"pattern.{name}", getattr(self.pattern, name), allowed)
+        for key, allowed in CHOICES.items():
+            section, _, name = key.partition(".")
+            if (value := getattr(getattr(self, section), name)) not in allowed:
+                raise unknown(key, value, allowed)
         if self.pattern.label is not None and not self.pattern.label.strip():
             raise InputError("pattern.label is empty; give the pattern a name, or leave it out")
         if self.pattern.label == BASELINE and not self.skip_pattern().is_baseline:
@@ -299,19 +318,11 @@ class RunConfig:
             raise InputError(
                 f"optim.warmup_steps={o.warmup_steps} is more than optim.steps={o.steps}; choose at most that"
             )
-        if t.precision not in PRECISIONS:
-            raise unknown("trainer.precision", t.precision, PRECISIONS)
-        if t.strategy not in STRATEGIES:
-            raise unknown("trainer.strategy", t.strategy, STRATEGIES)
         if t.keep_best and not t.validate_every:
             raise InputError("trainer.keep_best needs validations to choose from; set trainer.validate_every")
-        if t.accelerator not in ACCELERATORS:
-            raise unknown("trainer.accelerator", t.accelerator, ACCELERATORS)
         for name in self.logger.names:
             if name not in LOGGERS:
                 raise unknown("logger.name", name, LOGGERS)
-        if self.logger.mode not in MODES:
-            raise unknown("logger.mode", self.logger.mode, MODES)
         if not self.sweep or "/" in self.sweep or self.sweep.startswith("."):
             raise InputError(f"sweep={self.sweep!r} is no folder name; choose letters, digits, '-' and '_'")
 

@@ -8,6 +8,7 @@ PARTS = 16
 """One document makes up at most such a part of a capped validation."""
 
 
+CORPORA = ("sotu", "books")
 BUILT_IN = ("bpe", "bytes")
 """Tokenizers that are not the user's own."""
 

@@ -16,7 +16,6 @@ from sla_ablate.data.formats import format_suffix, read_file, read_with
 from sla_ablate.errors import InputError, named
 
 EMBEDDED = Path(__file__).parent / "corpus" / "sotu.jsonl.xz"
-CORPORA = ("sotu", "books")
 _FORMATS = f".txt, .jsonl and .parquet files, plain or {', '.join(COMPRESSIONS)}"
 
 

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sla_ablate.data.config import BUILT_IN, PARTS, DataConfig
+from sla_ablate.data.config import BUILT_IN, CORPORA, PARTS, DataConfig
 from sla_ablate.data.corpora import (
-    CORPORA,
     Document,
     cache_of,
     corpus_name,

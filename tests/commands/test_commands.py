@@ -473,3 +473,25 @@ def test_completion_knows_commands_groups_and_keys(here, monkeypatch):
     assert "pattern.kv_layers=" in complete("sla-ablate patterns pattern.kv")
     assert "pattern=sla_far" in complete("sla-ablate train pattern=sla")
     assert complete("sla-ablate train -m optim.label") == ["optim.label_smoothing="]
+    assert complete("sla-ablate train trainer.strategy=") == ["trainer.strategy=ddp", "trainer.strategy=fsdp"]
+    assert complete("sla-ablate train -m pattern=cla,sla_n") == ["pattern=cla,sla_near"]
+    launchers = ["basic", "local", "ray", "slurm", "slurm_local"]  # and none of Hydra's own
+    assert complete("sla-ablate train hydra/launcher=") == [f"hydra/launcher={name}" for name in launchers]
+    assert complete("sla-ablate figure j") == ["jsd"]
+    assert complete("sla-ablate reproduce layer") == ["layer_count"]
+    assert complete("sla-ablate report --pa") == ["--patterns"]
+    assert "--shard" in complete("sla-ablate train --")
+
+
+def test_help_comes_at_once():
+    """That of no command imports what takes long."""
+    program = f"""
+import contextlib, io, sys
+from sla_ablate import commands
+for name in [*{commands.names()!r}, ""]:
+    with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.suppress(SystemExit):
+        commands.main([*name.split(), "--help"])
+    assert "usage: sla-ablate " + name in told.getvalue(), name
+print(*{{"torch", "hydra", "lightning", "matplotlib", "pandas", "pyarrow", "scipy", "transformers"}} & {{*sys.modules}})
+"""
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "\n"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sla_ablate.config import compose as module
-from sla_ablate.config.compose import compose, compose_cell, describe
+from sla_ablate.config.compose import compose, compose_cell
 from sla_ablate.errors import InputError
 
 
@@ -59,10 +59,6 @@ def test_a_home_of_nobody_is_told():
     for key in ("output", "data.path", "data.cache"):
         with pytest.raises(InputError, match="'~nobody-at-all/x' names the home of nobody"):
             compose([f"{key}='~nobody-at-all/x'"])
-
-
-def test_defaults_are_shown_as_they_are_written():
-    assert "\n  output: runs\n" in describe()
 
 
 def test_several_loggers_keep_the_options_of_each():
