@@ -118,8 +118,8 @@ def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd
     ranks = table.assign(
         setting=table["setting"].map(settings.index), pattern=table["pattern"].map(lambda p: places.get(p, len(places)))
     )
-    rows = ranks.sort_values(["setting", "pattern", "nats_per_token_mean"]).index  # NaN last
-    return table.loc[rows].reset_index(drop=True)
+    ranked = ranks.sort_values(["setting", "pattern", "nats_per_token_mean"]).index  # NaN last
+    return table.loc[ranked].reset_index(drop=True)
 
 
 def as_csv(table: pd.DataFrame) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from analysis.evidence import Record, distinct, is_baseline, tables_of
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError, unknown
 
+_Kind = TypeVar("_Kind", bound=Record)
 _END_OF_ID = re.compile(r"-s[0-9]+-[0-9a-f]{8}$")
 
 
@@ -45,7 +46,7 @@ class Selection:
         told = "".join(f"-{re.sub(r'[^A-Za-z0-9_.=+-]+', '-', each)}" for each in (*self.patterns, *self.where))
         return told[:100].rstrip("-")
 
-    def of(self, records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    def of(self, records: Sequence[_Kind]) -> tuple[list[_Kind], list[str]]:
         """The chosen records, and the labels of the patterns in the order asked for; none if no pattern was chosen.
 
         Raises:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(code)
     except InputError as error:
         for line in str(error).splitlines():
-            print(f"sla-ablate: {escape.line(line)}", file=sys.stderr)
+            print(f"sla-ablate: {escape.line(_as_typed(line, arguments))}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest it be flushed once more
@@ -79,6 +82,18 @@ def _replace_what_cannot_be_shown() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # Python does it for stderr
         os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"
+
+
+def _as_typed(line: str, arguments: Sequence[str]) -> str:
+    """A message in which numbers of overrides stand as the user wrote them: 1e40, not 1e+40."""
+    for argument in arguments:
+        key, _, values = argument.partition("=")
+        for text in values.split(","):
+            for kind in (int, float):
+                with suppress(ValueError):
+                    told = re.escape(f"{key}={kind(text)}")
+                    line = re.sub(rf"(?<![\w.]){told}(?![\w.])", f"{key}={text}".replace("\\", r"\\"), line)
+    return line
 
 
 def names() -> list[str]:
@@ -102,8 +117,23 @@ def _dispatch(arguments: list[str]) -> int:
         return _complete(rest)
     if name not in names():
         raise unknown("command", name, names())
-    code: int = _command(name).run(rest)
+    try:
+        code: int = _command(name).run(rest)
+    except ImportError as error:
+        _check_not_hidden(error)
+        raise
     return code
+
+
+def _check_not_hidden(error: ImportError) -> None:
+    """Raise an InputError if what cannot be imported is hidden by a user's own package `analysis`."""
+    spec = find_spec("analysis")
+    if spec and spec.origin and Path(spec.origin).parents[1] != Path(__file__).parents[2]:
+        folder = Path(spec.origin).parent
+        raise InputError(
+            f"{folder} hides the package `analysis` of sla-ablate; rename it, work in another folder, or leave it off "
+            "PYTHONPATH"
+        ) from error
 
 
 def _help() -> str:

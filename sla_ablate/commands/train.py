@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from sla_ablate.commands._arguments import OUR_CONFIG, Parser, add_hydra_options, reject_flags
 from sla_ablate.errors import InputError
@@ -107,7 +108,7 @@ def _train_help(options: Namespace) -> int:
     from sla_ablate.config.reference import describe
 
     names = [text for text in options.overrides if "=" not in text]
-    own = ()
+    own: tuple[Any, ...] = ()
     if options.config_name != OUR_CONFIG:
         from sla_ablate.config.compose import primary
 

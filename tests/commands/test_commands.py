@@ -495,3 +495,20 @@ for name in [*{commands.names()!r}, ""]:
 print(*{{"torch", "hydra", "lightning", "matplotlib", "pandas", "pyarrow", "scipy", "transformers"}} & {{*sys.modules}})
 """
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "\n"
+
+
+@pytest.mark.parametrize("typed", ["optim.lr=1e40", "optim.lr=1,1E+40", "optim.steps=0010_000_000_000", "seed=-01"])
+def test_a_number_is_told_as_it_was_typed(here, typed):
+    key, _, values = typed.partition("=")
+    assert f"{key}={values.split(',')[-1]} is not possible" in here("train", "-m", "scale=smoke", typed).stderr
+
+
+def test_a_package_of_the_users_that_hides_ours_is_told(tmp_path):
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "__init__.py").touch()
+    command = [sys.executable, "-m", "sla_ablate", "report", "runs/demo"]
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{tmp_path / 'analysis'} hides the package `analysis` of sla-ablate; rename it" in done.stderr
+    assert "Traceback" not in done.stderr
