@@ -58,7 +58,8 @@ class Loader(ConfigLoaderImpl):
 
     def unavailable(self) -> list[str]:
         """What the search path names and is not there."""
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # Hydra's, of the same
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Hydra's, of the same
             _, repository = self._parse_overrides_and_create_caching_repo(self._config_name, self._search_path)
         return [source.path for source in repository.get_sources() if not source.available()]
 
