@@ -74,14 +74,14 @@ def paired_deltas(table: pd.DataFrame, by: str) -> pd.DataFrame:
     return pairs.assign(delta=pairs["value_x"] - pairs["value_y"])[["pattern", "seed", by, "delta"]]
 
 
-def comparison_table(records: Sequence[Record]) -> pd.DataFrame:
+def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd.DataFrame:
     """One row per setting and pattern, columns `COMPARISON_COLUMNS`, all but the names numeric.
 
-    Patterns and runs are those of `distinct`. Rows: settings in given order; in each the baseline, then the others by
-    mean loss. `runs` are the done ones, which `_mean` and `_std` (ddof 1) are over; `diverged` are others, which have
-    no numbers. `delta` is the mean of `seed_differences`, in nats per token, with its 95 % t-interval over `pairs`
-    seed pairs; `p_holm` the paired t test's p, Holm-adjusted over the patterns of the setting; `pairs_needed` as in
-    `analysis.statistics`. What too few runs leave undefined is NaN.
+    Patterns and runs are those of `distinct`. Rows: settings in given order; in each the baseline, then those of
+    `order` as they stand there, then the others by mean loss. `runs` are the done ones, which `_mean` and `_std`
+    (ddof 1) are over; `diverged` are others, which have no numbers. `delta` is the mean of `seed_differences`, in nats
+    per token, with its 95 % t-interval over `pairs` seed pairs; `p_holm` the paired t test's p, Holm-adjusted over the
+    patterns of the setting; `pairs_needed` as in `analysis.statistics`. What too few runs leave undefined is NaN.
     """
     records = [record for record in distinct(records) if record["state"] in ENDED]
     every_run, differences = runs_table(records), seed_differences(records)
@@ -114,9 +114,12 @@ def comparison_table(records: Sequence[Record]) -> pd.DataFrame:
     table = table.astype({"training_flops_per_token": float, **dict.fromkeys(_WHOLE_COSTS, "Int64")})
     table["p_holm"] = table.groupby("setting")["p_holm"].transform(holm)
     settings = list(by_setting(records))
-    ranks = table.assign(setting=table["setting"].map(settings.index), pattern=table["pattern"] != BASELINE)
-    order = ranks.sort_values(["setting", "pattern", "nats_per_token_mean"]).index  # NaN last
-    return table.loc[order].reset_index(drop=True)
+    places = {BASELINE: -1, **{label: place for place, label in enumerate(order)}}
+    ranks = table.assign(
+        setting=table["setting"].map(settings.index), pattern=table["pattern"].map(lambda p: places.get(p, len(places)))
+    )
+    ranked = ranks.sort_values(["setting", "pattern", "nats_per_token_mean"]).index  # NaN last
+    return table.loc[ranked].reset_index(drop=True)
 
 
 def as_csv(table: pd.DataFrame) -> bytes:
@@ -124,8 +127,8 @@ def as_csv(table: pd.DataFrame) -> bytes:
     return table.map(lambda value: escape.csv(value) if isinstance(value, str) else value).to_csv(index=False).encode()
 
 
-def render_markdown(records: Sequence[Record]) -> str:
-    """One Markdown table per setting, each with the lines that one needs to read it.
+def render_markdown(records: Sequence[Record], order: Sequence[str] = ()) -> str:
+    """One Markdown table per setting, each with the lines that one needs to read it; rows as of `comparison_table`.
 
     Several settings get a heading each, which names the configuration keys that tell them apart.
     """
@@ -133,7 +136,7 @@ def render_markdown(records: Sequence[Record]) -> str:
     sections = []
     for setting, group in by_setting(records).items():
         heading = [f"## {escape.markdown(titles[setting])}"] if len(titles) > 1 else []
-        sections += [*heading, *_section(group)]
+        sections += [*heading, *_section(group, order)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -193,10 +196,10 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
-def _section(records: Sequence[Record]) -> list[str]:
+def _section(records: Sequence[Record], order: Sequence[str]) -> list[str]:
     """The blocks of one setting: table, legend, marks, runs left out."""
     runs = distinct(records)
-    table = comparison_table(runs)
+    table = comparison_table(runs, order)
     if done := _done(runs):
         blocks = [_body(table), _legend(table, done), *_remarks(table, done)]
     else:

@@ -10,13 +10,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sla_ablate.config.schema import BASELINE
 from sla_ablate.errors import InputError
 
 Record = Mapping[str, Any]
 """One run's `record.json`."""
-
-BASELINE = "baseline"
-"""Label of the pattern without skips, the one all others are compared with."""
 
 ENDED = ("done", "diverged")
 """States of runs that came to their end; whose result counts first where two are the same run."""
@@ -55,7 +53,12 @@ def counted_once(records: Sequence[Record]) -> list[str]:
 
 def same_run(record: Record) -> tuple[str, str]:
     """What tells a run from every other one: its pairing and its tables."""
-    return record["pairing"], _tables(record)
+    return record["pairing"], tables_of(record)
+
+
+def tables_of(record: Record) -> str:
+    """What tells a pattern from every other one, whatever it is called."""
+    return json.dumps(_definition(record), sort_keys=True)
 
 
 def is_baseline(record: Record) -> bool:
@@ -73,11 +76,7 @@ def _rank(record: Record) -> int:
 
 
 def _pattern(record: Record) -> tuple[str, str]:
-    return record["setting"], _tables(record)
-
-
-def _tables(record: Record) -> str:
-    return json.dumps(_definition(record), sort_keys=True)
+    return record["setting"], tables_of(record)
 
 
 def _definition(record: Record) -> dict[str, Any]:
@@ -95,8 +94,8 @@ def _check_labels(records: Iterable[Record]) -> None:
     for record in records:
         label = record["pattern"]["label"]
         other = first.setdefault((record["setting"], label), record)
-        if _tables(other) != _tables(record):
+        if tables_of(other) != tables_of(record):
             raise InputError(
                 f"{other['run_id']} and {record['run_id']} have other tables and are both called {label!r}; "
-                "move one of them away"
+                "give one another pattern.label, or move it away"
             )

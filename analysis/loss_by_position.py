@@ -8,7 +8,6 @@ import numpy as np
 
 from sla_ablate.data.batches import DocumentWindows
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.data.tokenizers import END_OF_TEXT
 from sla_ablate.errors import InputError
 from sla_ablate.model.gpt import GPT
 from sla_ablate.training.evaluation import window_nll
@@ -64,7 +63,7 @@ def position_nll(
     widths = np.diff(starts, append=T + 1)
     return {
         "context_length": T,
-        "start_token": END_OF_TEXT,
+        "start_token": shards.tokenizer.end_of_text_token,
         "documents": documents["id"].tolist(),
         "positions": starts.tolist(),
         "tokens": widths.tolist(),

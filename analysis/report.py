@@ -18,6 +18,7 @@ from analysis.comparison import (
 )
 from analysis.diversity_table import render_markdown as render_diversity
 from analysis.figures import check_out, paired_differences, render
+from analysis.selection import EVERYTHING, Selection
 from analysis.sweep_data import HEADS, settings_of
 from sla_ablate.errors import InputError
 from sla_ablate.files import alone_in, inside, replace_file
@@ -33,8 +34,12 @@ class Report(NamedTuple):
     """What could not be read, a line each."""
 
 
-def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> Report:
+def write_report(
+    sweep: Path, out: Path | None = None, force: bool = False, selection: Selection = EVERYTHING
+) -> Report:
     """Write the report of a sweep folder into `out` (default `<sweep>/report`).
+
+    That of a selection goes into a folder of its own, unless `out` says where.
 
     A sweep that was analyzed has a `diversity.md` too.
 
@@ -44,14 +49,15 @@ def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> R
     """
     found = read_sweep(sweep)
     tell_others(found.left_out)
+    records, chosen = selection.of(found.records)
     if out is None:
-        out = inside(sweep, "report")
+        out = inside(sweep, f"report{selection.suffix}")
     else:
         check_out(out, force)
-    files, faults = report_files(found.records), unreadable(found.left_out)
+    files, faults = report_files(records, chosen), unreadable(found.left_out)
     if (sweep / HEADS).exists():
         try:
-            settings = settings_of(sweep, found.records, faults)
+            settings = settings_of(sweep, records, faults, chosen=chosen)
             files["diversity.md"] = "\n".join(map(render_diversity, settings.values())).encode()
         except InputError as error:
             faults.append(str(error))
@@ -62,9 +68,10 @@ def write_report(sweep: Path, out: Path | None = None, force: bool = False) -> R
     return Report(files["table.md"].decode(), faults)
 
 
-def report_files(records: Sequence[Record]) -> dict[str, bytes]:
+def report_files(records: Sequence[Record], order: Sequence[str] = ()) -> dict[str, bytes]:
     """Names and contents of a report: `table.md`, `table.csv`, `runs.csv` and, where runs are paired,
-    `differences.svg` and `.png` (with several settings one each, `differences-<setting>.*`).
+    `differences.svg` and `.png` (with several settings one each, `differences-<setting>.*`); patterns as of
+    `comparison_table`.
 
     Raises:
         InputError: no run is done.
@@ -72,14 +79,14 @@ def report_files(records: Sequence[Record]) -> dict[str, bytes]:
     if not any(record["state"] == "done" for record in records):
         raise InputError(f"no run of this sweep is done, so there is nothing to report: {count_states(records)}")
     files = {
-        "table.md": render_markdown(records).encode(),
-        "table.csv": as_csv(comparison_table(records)),
+        "table.md": render_markdown(records, order).encode(),
+        "table.csv": as_csv(comparison_table(records, order)),
         "runs.csv": as_csv(runs_table(records)),
     }
     settings = by_setting(records)
     for setting, group in settings.items():
         if len(seed_differences(group)):
-            figure = paired_differences(group)
+            figure = paired_differences(group, order)
             name = "differences" if len(settings) == 1 else f"differences-{setting}"
             files |= {f"{name}.{suffix}": render(figure, suffix) for suffix in ("svg", "png")}
     return files

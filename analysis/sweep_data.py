@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.comparison import by_setting, comparison_table, count_states
 from analysis.evidence import Record, distinct, same_run
+from analysis.selection import EVERYTHING, Selection
 from analysis.stored import HEADS, RUNS, read_table
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import without_dots
@@ -36,11 +37,13 @@ class SweepData:
     """Id of the only run that figures of single runs show; None: the lowest seed of each pattern."""
     faults: list[str] = field(default_factory=list)
     """What could not be read so far, a line each."""
+    chosen: list[str] = field(default_factory=list)
+    """The patterns that figures show, in order, as the user chose them; none: as many as there is room for."""
 
     @cached_property
     def ranked(self) -> list[str]:
-        """The patterns, the baseline first, then by mean loss."""
-        return list(comparison_table(self.records)["pattern"])
+        """The patterns, the baseline first, then those chosen and the others by mean loss."""
+        return list(comparison_table(self.records, self.chosen)["pattern"])
 
     def run_folder(self, record: Record) -> Path:
         """The folder of a run's checkpoint and curves."""
@@ -137,19 +140,25 @@ class SweepData:
         return bool((runs["analysis.version"].reindex(_ids(self.records)) == code_version()).all())
 
 
-def open_sweep(sweep: Path, run: str | None = None) -> dict[str, SweepData]:
+def open_sweep(sweep: Path, run: str | None = None, selection: Selection = EVERYTHING) -> dict[str, SweepData]:
     """The data of each setting that has done runs; with `run`, an id or a folder, only of that run's setting.
+
+    Args:
+        sweep: its folder.
+        run: the one run that figures of single runs show.
+        selection: the runs that count.
 
     Raises:
         InputError: no run is done, or `run` is none of the done ones.
     """
     found = read_sweep(sweep)
     tell_others(found.left_out)
-    return settings_of(sweep, found.records, unreadable(found.left_out), run)
+    records, chosen = selection.of(found.records)
+    return settings_of(sweep, records, unreadable(found.left_out), run, chosen)
 
 
 def settings_of(
-    sweep: Path, every: Sequence[Record], faults: list[str], run: str | None = None
+    sweep: Path, every: Sequence[Record], faults: list[str], run: str | None = None, chosen: Sequence[str] = ()
 ) -> dict[str, SweepData]:
     """The data of `open_sweep`, of records that have been read; `faults` is given what cannot be.
 
@@ -161,15 +170,15 @@ def settings_of(
         raise InputError(f"no run of {sweep} is done, so there is nothing to draw: {count_states(every)}")
     settings = by_setting(records)
     if run is None:
-        return {setting: SweepData(sweep, group, faults=faults) for setting, group in settings.items()}
+        return {setting: SweepData(sweep, group, None, faults, list(chosen)) for setting, group in settings.items()}
     run_id = without_dots(Path(run)).name  # of `.` too
     named = {record["run_id"]: record for record in every}.get(run_id)
     if named is None:
         raise unknown("run", run_id, _ids(records))
     if named["state"] != "done":
         raise not_done(sweep / named["run_id"], named)
-    chosen = next(record for record in records if same_run(record) == same_run(named))
-    return {chosen["setting"]: SweepData(sweep, settings[chosen["setting"]], chosen["run_id"], faults)}
+    only = next(record for record in records if same_run(record) == same_run(named))
+    return {only["setting"]: SweepData(sweep, settings[only["setting"]], only["run_id"], faults, list(chosen))}
 
 
 def _columns(lines: Iterable[Mapping[str, object]]) -> list[str]:

@@ -6,17 +6,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sla_ablate.config.schema import OptimConfig
     from sla_ablate.model.config import GPTConfig
     from sla_ablate.model.gpt import GPT
     from sla_ablate.patterns import SkipPattern
+    from sla_ablate.training.module import LanguageModel
 
 __version__ = "0.1.0"
-__all__ = ["GPT", "GPTConfig", "SkipPattern"]
+__all__ = ["GPT", "GPTConfig", "LanguageModel", "OptimConfig", "SkipPattern"]
 
 # Loaded on first use: `import sla_ablate` must not cost torch's second of start-up.
 _HOME = {
     "GPT": "sla_ablate.model.gpt",
     "GPTConfig": "sla_ablate.model.config",
+    "LanguageModel": "sla_ablate.training.module",
+    "OptimConfig": "sla_ablate.config.schema",
     "SkipPattern": "sla_ablate.patterns",
 }
 

@@ -1,4 +1,4 @@
-"""The figures of a sweep, for a paper's column or page; one file each, named in `FIGURES`.
+"""The figures of a sweep, for a paper's column or page; one file each, named in `analysis/figure_names.py`.
 
 A figure is a function of `SweepData`; the first line of its docstring is the question that it answers. `style.py` is
 how they all look.
@@ -7,48 +7,26 @@ how they all look.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis.figures.attention_grid import attention_grid
-from analysis.figures.differences import differences, paired_differences
-from analysis.figures.distance import distance
-from analysis.figures.entropy import entropy
-from analysis.figures.generalised_jsd import generalised_jsd
-from analysis.figures.head_map import head_map
-from analysis.figures.importance import importance
-from analysis.figures.jsd import jsd
-from analysis.figures.layer_similarity import layer_similarity
-from analysis.figures.layers import layers
-from analysis.figures.pattern import pattern
-from analysis.figures.position import position
+from analysis.figure_names import FIGURES as NAMES
+from analysis.figure_names import OF_RUNS
+from analysis.figures.differences import paired_differences
 from analysis.figures.style import FORMATS, render, styled
-from analysis.figures.training import training
+from analysis.selection import EVERYTHING, Selection
 from analysis.sweep_data import SweepData, open_sweep
 from sla_ablate.errors import DOTTED, InputError, named, unknown
 from sla_ablate.files import alone_in, check_free, inside, replace_file
 
-__all__ = ["FIGURES", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
+__all__ = ["FIGURES", "OF_RUNS", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
 
 FIGURES: dict[str, Callable[[SweepData], Figure]] = {
-    "pattern": pattern,
-    "differences": differences,
-    "training": training,
-    "position": position,
-    "layers": layers,
-    "generalised_jsd": generalised_jsd,
-    "jsd": jsd,
-    "head_map": head_map,
-    "entropy": entropy,
-    "distance": distance,
-    "layer_similarity": layer_similarity,
-    "importance": importance,
-    "attention_grid": attention_grid,
+    name: getattr(import_module(f"analysis.figures.{name}"), name) for name in NAMES
 }
-OF_RUNS = ("pattern", "jsd", "head_map", "attention_grid")
-"""The figures that show single runs."""
 TABLES = ("table", "runs", "diversity")
 """What a report has beside figures, without suffixes."""
 
@@ -68,26 +46,34 @@ def check_out(out: Path, force: bool, own: Collection[str] = ()) -> None:
 
 
 def write_figures(
-    name: str, sweep: Path, out: Path | None = None, run: str | None = None, force: bool = False
+    names: str | Sequence[str],
+    sweep: Path,
+    out: Path | None = None,
+    run: str | None = None,
+    force: bool = False,
+    selection: Selection = EVERYTHING,
 ) -> Iterator[Path]:
-    """Draw a figure of a sweep, or `all`, into `out` (default `<sweep>/figures`); yields each file once it is there.
+    """Draw figures of a sweep, or `all`, into `out` (default `<sweep>/figures`); yields each file once it is there.
 
-    Files are `<name>.svg`, `.pdf` and `.png`, with several settings `<name>-<setting>.*`.
+    Files are `<name>.svg`, `.pdf` and `.png`, with several settings `<name>-<setting>.*`; the names of those that show
+    a selection end with it.
 
     Args:
-        name: of `FIGURES`, or `all`, with a run all of `OF_RUNS`; or that of a function of the user's own, in the form
-            of `errors.DOTTED`.
+        names: one or several of `FIGURES`, or `all`, with a run all of `OF_RUNS`; or those of functions of the user's
+            own, in the form of `errors.DOTTED`.
         sweep: its folder.
         out: where to.
         run: the id or folder of the one run that figures of `OF_RUNS` show.
         force: write to `out` even if it holds something else than figures and tables.
+        selection: what is shown.
 
     Raises:
         InputError: one of these is unknown, `out` holds something else, or the sweep lacks what a figure is drawn from;
             the others of `all` are drawn before.
     """
-    figures = _chosen(name, run)
-    settings = open_sweep(sweep, run)
+    asked = [names] if isinstance(names, str) else names
+    figures = {each: draw for name in asked for each, draw in _chosen(name, run).items()}
+    settings = open_sweep(sweep, run, selection)
     if out is None:
         out = inside(sweep, "figures")
     else:
@@ -101,7 +87,7 @@ def write_figures(
             except InputError as error:
                 lacking.append(str(error))
                 continue
-            file = each if len(settings) == 1 else f"{each}-{setting}"
+            file = (each if len(settings) == 1 else f"{each}-{setting}") + selection.suffix
             pictures = {out / f"{file}.{suffix}": render(figure, suffix) for suffix in FORMATS}
             with alone_in(out):
                 for path, picture in pictures.items():

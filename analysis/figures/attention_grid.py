@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
+from analysis.evidence import is_baseline
 from analysis.figures.panels import page
 from analysis.figures.shown import shown_runs
 from analysis.figures.style import HEATMAP, PAGE, ROLES, styled
@@ -23,11 +24,12 @@ def attention_grid(data: SweepData) -> Figure:
 
     The maps of one run on the first window of the validation split, layer 0 at the bottom. Skip heads, framed, show
     where they look among the keys of the layer that they read. Without a run asked for it is the lowest seed of the
-    best pattern that is not the baseline.
+    first pattern by name, or of those chosen, that is not the baseline.
     """
     from analysis.figures.attention import attention_maps, pooled
 
-    record = shown_runs(data, 2)[-1]
+    runs = shown_runs(data, 2)
+    record = next((run for run in runs if not is_baseline(run)), runs[0])
     heads = data.of_heads("normalised_entropy")
     roles = heads[heads["run"] == record["run_id"]].set_index(["layer", "head"])["role"]
     layers = attention_maps(data, record)

@@ -16,15 +16,15 @@ from sla_ablate.errors import InputError
 
 def differences(data: SweepData) -> Figure:
     """Which patterns have a lower loss than the baseline, and do the seeds resolve it?"""
-    return paired_differences(data.records)
+    return paired_differences(data.records, data.chosen)
 
 
 @styled
-def paired_differences(records: Sequence[Record]) -> Figure:
+def paired_differences(records: Sequence[Record], order: Sequence[str] = ()) -> Figure:
     """Each pattern's seed-paired difference to the baseline, in nats per token, for one setting.
 
     Every seed is a dot above its pattern's mean, which carries a 95 % t-interval where there are two
-    pairs or more. Patterns from best to worst, as in `comparison_table`.
+    pairs or more. Patterns are in the order of `comparison_table`.
 
     Raises:
         InputError: records of several settings, or no pattern with a pair of done runs.
@@ -32,12 +32,12 @@ def paired_differences(records: Sequence[Record]) -> Figure:
     if len(settings := by_setting(records)) > 1:
         raise InputError(f"one figure shows one setting, got records of {len(settings)}")
     table = seed_differences(records)
-    ranked = list(comparison_table(records)["pattern"])
+    ranked = list(comparison_table(records, order)["pattern"])
     patterns = [pattern for pattern in ranked if pattern in set(table["pattern"])]
     if not patterns:
         raise InputError("no pattern has a done run paired with a done baseline run")
 
-    look = looks(ranked)
+    look = looks(ranked, chosen=bool(order))
     figure = Figure(figsize=(COLUMN, 0.9 + 0.4 * len(patterns)), layout="constrained")
     axes = figure.add_subplot()
     axes.spines["left"].set_visible(False)
@@ -52,7 +52,7 @@ def paired_differences(records: Sequence[Record]) -> Figure:
             half = interval.high - interval.mean
             axes.errorbar(interval.mean, y + 0.12, xerr=half, fmt=marker, color=colour, markersize=4, capsize=2.5)
     axes.set_yticks(range(len(patterns)), [wrap(pattern) for pattern in patterns])
-    axes.set_ylim(len(patterns) - 0.5, -0.5)  # the best pattern at the top
+    axes.set_ylim(len(patterns) - 0.5, -0.5)  # the first pattern at the top
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("Δ nats/token to baseline\n(lower is better)")

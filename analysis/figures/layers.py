@@ -27,11 +27,10 @@ def layers(data: SweepData) -> Figure:
     }
     figure, grid = page(2, len(columns), 3.8, sharey="none")
     for ((label, unit), table), (above, below) in zip(columns.items(), grid.T, strict=True):
-        shown = table[table["pattern"].isin(looks)]
         for pattern, look in looks.items():
-            seeds_and_mean(above, shown[shown["pattern"] == pattern], "layer", look)
+            seeds_and_mean(above, table[table["pattern"] == pattern], "layer", look)
         above.set_ylabel(label + unit)
-        paired_by(below, paired_deltas(shown, "layer"), "layer", looks)
+        paired_by(below, paired_deltas(table, "layer"), "layer", looks)
         below.set_ylabel(f"Δ to baseline{unit}")
         layer_axis(below)
     figure.legend(handles=pattern_handles(looks), loc="outside lower center", ncols=2)

@@ -120,6 +120,6 @@ def page(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure
 
 
 def tell_left_out(figure: Figure, data: SweepData, most: int = SHOWN) -> None:
-    """Say above the figure that it shows not all patterns."""
-    if data.run is None and len(data.ranked) > most:
-        figure.suptitle(f"{most} of {len(data.ranked)} patterns: the baseline and those of lowest loss")
+    """Say above the figure that it shows not all patterns, unless they were chosen."""
+    if data.run is None and not data.chosen and len(data.ranked) > most:
+        figure.suptitle(f"{most} of {len(data.ranked)} patterns, the first by name; --patterns chooses others")

@@ -21,7 +21,6 @@ def position(data: SweepData) -> Figure:
     """
     looks = shown_patterns(data)
     table = data.by_position("nll")
-    table = table[table["pattern"].isin(looks)]
     buckets = sorted(table["position"].unique())
     table = table.assign(bucket=table["position"].map(buckets.index))
     figure = Figure(figsize=(COLUMN, 3.6), layout="constrained")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from analysis.comparison import Record
-from analysis.figures.style import SHOWN, Look, looks
+from analysis.comparison import BASELINE, Record
+from analysis.figures.style import SHOWN, Look, looks, natural
 from analysis.sweep_data import SweepData
 
 
 def shown_patterns(data: SweepData, most: int = SHOWN) -> dict[str, Look]:
-    """The patterns and how each looks: the first `most` of `data.ranked`, the baseline first, then by label."""
-    shown = set(data.ranked[:most])
-    return {pattern: look for pattern, look in looks(data.ranked).items() if pattern in shown}
+    """The patterns that were chosen, and how each looks; else the baseline and the first by label, `most` in all."""
+    if data.chosen:
+        every = looks(data.chosen, chosen=True)
+        return {pattern: every[pattern] for pattern in data.chosen if pattern in data.ranked}
+    labels = sorted(data.ranked, key=lambda label: (label != BASELINE, natural(label)))
+    every = looks(labels)
+    return {pattern: every[pattern] for pattern in labels[:most]}
 
 
 def shown_runs(data: SweepData, most: int = SHOWN) -> list[Record]:

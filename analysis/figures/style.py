@@ -74,6 +74,12 @@ _OTHERS = (
     Look("#009E73", "^", (0, (5, 1, 1, 1))),
     Look("#CC79A7", "D", (0, (1, 1))),
 )
+_MORE = (
+    Look("#E69F00", "v", (0, (5, 1, 1, 1, 1, 1))),
+    Look("#56B4E9", "P", (0, (3, 1))),
+    Look("#0072B2", "X", (0, (7, 3))),
+    Look("#999999", "*", (0, (2, 3))),
+)
 _REST = Look("#777777", "v")
 SHOWN = 1 + len(_OTHERS)
 """Patterns, the baseline among them, that a figure has room for, side by side or in one pair of axes."""
@@ -84,14 +90,17 @@ def styled(draw: _Drawing) -> _Drawing:
     return mpl.rc_context(_RC)(draw)
 
 
-def looks(ranked: Iterable[str]) -> dict[str, Look]:
-    """The look of each pattern: the baseline's own, those of the next best by label, the same one for all the rest.
+def looks(ranked: Iterable[str], chosen: bool = False) -> dict[str, Look]:
+    """The look of each pattern: the baseline's own, those of the next by label, the same one for all the rest.
 
     Args:
-        ranked: the patterns as `comparison_table` has them, best first.
+        ranked: the patterns, those first that are to be told apart.
+        chosen: True if the user chose them and their order: then as many as can be told apart have their own.
     """
     others = [pattern for pattern in ranked if pattern != BASELINE]
-    best = sorted(others[: len(_OTHERS)], key=_natural)
+    if chosen:
+        return {BASELINE: _BASELINE, **dict.fromkeys(others, _REST), **dict(zip(others, _OTHERS + _MORE, strict=False))}
+    best = sorted(others[: len(_OTHERS)], key=natural)
     return {BASELINE: _BASELINE, **dict(zip(best, _OTHERS, strict=False)), **dict.fromkeys(others[len(best) :], _REST)}
 
 
@@ -120,6 +129,6 @@ def render(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def _natural(label: str) -> list[tuple[int, str]]:
+def natural(label: str) -> list[tuple[int, str]]:
     """Sorts "distance 9" before "distance 10"."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]

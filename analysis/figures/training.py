@@ -25,7 +25,6 @@ def training(data: SweepData) -> Figure:
     """
     looks = {pattern: look._replace(marker="") for pattern, look in shown_patterns(data).items()}
     curves = data.training()
-    curves = curves[curves["pattern"].isin(looks)]
     train = _thinned(curves[curves["loss"].notna()])
     deltas = paired_deltas(train, "step").rename(columns={"delta": "value"})
     figure = Figure(figsize=(COLUMN, 3.6), layout="constrained")

@@ -1,7 +1,7 @@
 """The command line: a file a command, found by its name; nothing heavy is imported before it is known what is asked.
 
 A command's file has a docstring (its line in the help), `USAGE` (what follows its name), `run(arguments)`, which
-returns the exit code, and `TAKES_OVERRIDES = True` if its arguments are Hydra's overrides, to be completed as such.
+returns the exit code, and for completion `TAKES_OVERRIDES = True` if its arguments are Hydra's overrides, or `words()`.
 Files whose names begin with an underscore are no commands.
 """
 
@@ -13,13 +13,14 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 from sla_ablate import __version__
 from sla_ablate.errors import InputError, unknown
-from sla_ablate.files import absolute
 from sla_ablate.processes.environment import settled
 from sla_ablate.text import escape, streams
 
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(code)
     except InputError as error:
         for line in str(error).splitlines():
-            print(f"sla-ablate: {escape.line(line)}", file=sys.stderr)
+            print(f"sla-ablate: {escape.line(_as_typed(line, arguments))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is None:
@@ -83,6 +84,18 @@ def _replace_what_cannot_be_shown() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # Python does it for stderr
         os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"
+
+
+def _as_typed(line: str, arguments: Sequence[str]) -> str:
+    """A message in which numbers of overrides stand as the user wrote them: 1e40, not 1e+40."""
+    for argument in arguments:
+        key, _, values = argument.partition("=")
+        for text in values.split(","):
+            for kind in (int, float):
+                with suppress(ValueError):
+                    told = re.escape(f"{key}={kind(text)}")
+                    line = re.sub(rf"(?<![\w.]){told}(?![\w.])", f"{key}={text}".replace("\\", r"\\"), line)
+    return line
 
 
 def names() -> list[str]:
@@ -106,8 +119,23 @@ def _dispatch(arguments: list[str]) -> int:
         return _complete(rest)
     if name not in names():
         raise unknown("command", name, names())
-    code: int = _command(name).run(rest)
+    try:
+        code: int = _command(name).run(rest)
+    except ImportError as error:
+        _check_not_hidden(error)
+        raise
     return code
+
+
+def _check_not_hidden(error: ImportError) -> None:
+    """Raise an InputError if what cannot be imported is hidden by a user's own package `analysis`."""
+    spec = find_spec("analysis")
+    if spec and spec.origin and Path(spec.origin).parents[1] != Path(__file__).parents[2]:
+        folder = Path(spec.origin).parent
+        raise InputError(
+            f"{folder} hides the package `analysis` of sla-ablate; rename it, work in another folder, or leave it off "
+            "PYTHONPATH"
+        ) from error
 
 
 def _help() -> str:
@@ -123,20 +151,17 @@ def _help() -> str:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Complete the command's name; what follows it is Hydra's, which must not see the command."""
-    installing = "install" in " ".join(arguments)  # or uninstalling
-    if not installing:
-        line = os.environ.get("COMP_LINE", "")
-        name, space, _ = line.partition(" ")[2].lstrip().partition(" ")
-        if not space:
-            print("\n".join(command for command in names() if command.startswith(name)))
-            return 0
-        if name not in names() or not getattr(_command(name), "TAKES_OVERRIDES", False):
-            return 0
-        os.environ["COMP_LINE"] = line.replace(f" {name}", "", 1)
-        if (given := re.search(r" --config-dir[ =](\S+) ", line)) and (folder := absolute(given[1])).is_dir():
-            arguments = ["--config-dir", str(folder), *arguments]
-    from sla_ablate.config import compose
+    """Print what a shell asks for: the words that complete its line, or the script that will ask for them."""
+    if "install" in " ".join(arguments):  # or uninstall
+        from sla_ablate.config.compose import install_completion
 
-    compose.complete(["--shell-completion", *arguments])
+        install_completion(arguments)
+        return 0
+    name, space, rest = os.environ.get("COMP_LINE", "").partition(" ")[2].lstrip().partition(" ")
+    if not space:
+        print("\n".join(command for command in names() if command.startswith(name)))
+    elif name in names():
+        from sla_ablate.commands._completion import words
+
+        print("\n".join(words(_command(name), rest)))
     return 0

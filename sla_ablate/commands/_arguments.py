@@ -14,6 +14,8 @@ from sla_ablate.bounds import Bounds
 from sla_ablate.errors import InputError
 from sla_ablate.files import absolute
 
+OUR_CONFIG = "config"
+"""Our primary configuration, `conf/config.yaml`."""
 _KINDS = {int: "whole number", float: "number"}
 
 
@@ -40,7 +42,7 @@ def add_hydra_options(parser: Parser) -> None:
     """Have a parser know those of Hydra's own options that say where a configuration comes from, and `--version`."""
     add_config_dir(parser)
     parser.add_argument(
-        "-cn", "--config-name", default="config", metavar="NAME", help="primary configuration: ours, or DIR/NAME.yaml"
+        "-cn", "--config-name", default=OUR_CONFIG, metavar="NAME", help="primary configuration: ours, or DIR/NAME.yaml"
     )
     parser.add_argument(
         "--version", action="version", version=f"sla-ablate {__version__}, Hydra {version('hydra-core')}"
@@ -86,6 +88,25 @@ def check_no_run(name: str, given: str | Path) -> None:
     """Raise an InputError where what is given is the folder of a run: a pattern of the shell that matched two."""
     if os.path.exists(os.path.join(given, "record.json")):  # noqa: PTH110, PTH118 (any text may be a prompt)
         raise InputError(f"{name} {str(given)!r} is the folder of a run; did a pattern of the shell match several?")
+
+
+def add_selection(parser: Parser) -> None:
+    """Have a parser know what chooses the runs that tables and figures show."""
+    parser.add_argument(
+        "--patterns",
+        action="append",
+        default=[],
+        metavar="A,B",
+        help="patterns to show, in this order, by label, name or the beginning of run ids; the baseline, to which all "
+        "differences are, stays",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs that have this value, such as optim.lr=0.001; may be given again",
+    )
 
 
 def _folder(text: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sla_ablate.commands._arguments import Parser, add_force, add_hydra_options, reject_flags
 from sla_ablate.config.schema import RunConfig
-from sla_ablate.data.tokenizers import ByteTokenizer
+from sla_ablate.data.tokenizers import tokenizer_of
 from sla_ablate.errors import InputError
 from sla_ablate.model.config import GPTConfig
 from sla_ablate.patterns.catalogue import Member
@@ -79,4 +79,5 @@ def _member_or_error(config: RunConfig) -> Member | InputError:
 
 def _shape(config: RunConfig) -> GPTConfig:
     """The model's shape with the vocabulary asked for: no corpus is read."""
-    return config.gpt_config(ByteTokenizer.vocab_size if config.data.tokenizer == "bytes" else config.data.vocab_size)
+    tokenizer = tokenizer_of(config.data)
+    return config.gpt_config(tokenizer.vocab_size if tokenizer else config.data.vocab_size)

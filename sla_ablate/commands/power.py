@@ -11,6 +11,13 @@ from sla_ablate.errors import InputError
 USAGE = "ITEM [--scale S] [--delta NATS] [--results DIR]"
 
 
+def words() -> list[str]:
+    """What a shell completes."""
+    from sla_ablate.items.store import item_names
+
+    return item_names()
+
+
 def run(arguments: list[str]) -> int:
     """Carry out the command; returns the exit code."""
     parser = Parser("power")

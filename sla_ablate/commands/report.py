@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser, add_force
+from sla_ablate.commands._arguments import Parser, add_force, add_selection
 from sla_ablate.errors import InputError
 
-USAGE = "SWEEP [--out DIR [--force]]"
+USAGE = "SWEEP [--patterns A,B] [--where KEY=VALUE] [--out DIR [--force]]"
 
 
 def run(arguments: list[str]) -> int:
@@ -15,14 +15,17 @@ def run(arguments: list[str]) -> int:
     parser = Parser("report")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to (default: SWEEP/report)")
+    add_selection(parser)
     add_force(parser)
     options = parser.parse_args(arguments)
     from sla_ablate.text.telling import tell_aside, waiting
 
     with waiting(f"comparing the runs of {options.sweep} and drawing figures", tell_aside):
         from analysis.report import write_report
+        from analysis.selection import Selection
 
-        report = write_report(options.sweep, options.out, options.force)
+        selection = Selection(options.patterns, options.where)
+        report = write_report(options.sweep, options.out, options.force, selection)
     print(report.text, end="")
     if report.faults:
         raise InputError("\n".join(report.faults))

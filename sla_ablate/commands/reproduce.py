@@ -25,6 +25,13 @@ _LONG = 3600.0
 """Seconds from which on the user is asked first."""
 
 
+def words() -> list[str]:
+    """What a shell completes."""
+    from sla_ablate.items.store import item_names
+
+    return item_names()
+
+
 def run(arguments: list[str]) -> int:
     """Carry out the command; returns the exit code."""
     parser = Parser("reproduce")

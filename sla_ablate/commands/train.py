@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
-from sla_ablate.commands._arguments import Parser, add_hydra_options, reject_flags
+from sla_ablate.commands._arguments import OUR_CONFIG, Parser, add_hydra_options, reject_flags
 from sla_ablate.errors import InputError
 
 USAGE = "[-m] [--list] [--shard I/N] [--config-dir DIR] [--config-name NAME] [--cfg WHAT] [--info] OVERRIDES…"
@@ -16,6 +17,21 @@ _FLAGS = (
     "-m, --multirun, --list, --shard I/N, --config-dir DIR, --config-name NAME, --cfg job|hydra|all, --resolve, "
     "--package KEY, --info, --version, --help"
 )
+
+
+_OPTIONS = f"""\
+Without -m one run; with -m one for every combination of comma-separated values.
+  -m, --multirun     several runs
+  --list             show the runs with their states and start nothing
+  --shard I/N        carry out every N-th run only, from the I-th on: for N machines with one folder
+Hydra's own options:
+  --config-dir DIR   DIR/GROUP/NAME.yaml are offered beside the groups below
+  --config-name NAME DIR/NAME.yaml is the primary configuration; its defaults begin with `config`, ours
+  --cfg WHAT         print what is composed, job, hydra or all, and start nothing
+  --resolve          have interpolations replaced there
+  --package KEY      print only this key there
+  --info [WHAT]      tell where it comes from: {", ".join(_INFO)}
+"""
 
 
 def run(arguments: list[str]) -> int:
@@ -34,7 +50,7 @@ def run(arguments: list[str]) -> int:
     options, flags = parser.parse_known_intermixed_args(arguments)
     sources = (options.config_dir, options.config_name)
     if options.help:
-        return _train_help(*sources)
+        return _train_help(options)
     reject_flags(flags, _FLAGS)
     index, count = _shard(options.shard)
     if options.cfg or options.info:
@@ -88,17 +104,17 @@ def _show(options: Namespace, sources: tuple[Path | None, str]) -> None:
         print_info(options.overrides, options.info, *sources)
 
 
-def _train_help(config_dir: Path | None, config_name: str) -> int:
-    from sla_ablate.config.compose import describe
+def _train_help(options: Namespace) -> int:
+    from sla_ablate.config.reference import describe
 
-    print(f"usage: sla-ablate train {USAGE}\n")
-    print("Without -m one run; with -m one for every combination of comma-separated values.")
-    print("--list shows the runs with their states and starts nothing.")
-    print("--shard I/N carries out every N-th run only, from the I-th on: for N machines with one folder.")
-    print("Hydra's own options:")
-    print("--config-dir DIR: DIR/GROUP/NAME.yaml are offered beside the groups below.")
-    print("--config-name NAME: DIR/NAME.yaml is the primary configuration; its defaults begin with `config`, ours.")
-    print("--cfg job|hydra|all [--resolve] [--package KEY] prints what is composed and starts nothing.")
-    print(f"--info [{'|'.join(_INFO)}] tells where it comes from.\n")
-    print(describe(config_dir, config_name), end="")
+    names = [text for text in options.overrides if "=" not in text]
+    own: tuple[Any, ...] = ()
+    if options.config_name != OUR_CONFIG:
+        from sla_ablate.config.compose import primary
+
+        own = primary(options.config_dir, options.config_name)
+    if not names:
+        print(f"usage: sla-ablate train {USAGE}\n")
+        print(_OPTIONS)
+    print(describe(names, options.config_dir, *own), end="")
     return 0

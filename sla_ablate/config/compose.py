@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from textwrap import indent
 from typing import Any, NamedTuple
 
 import hydra
@@ -27,14 +26,15 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-import sla_ablate
 from sla_ablate.config.bounds import check_hydra_numbers
 from sla_ablate.config.extras import check_installed
 from sla_ablate.config.hydra_internals import VERSION_BASE, Loader, apply_overrides, cells_of, show_info
 from sla_ablate.config.machine import parallel_runs
+from sla_ablate.config.root import data_root
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.config.uses import OPEN, check_used
+from sla_ablate.data.config import BUILT_IN
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import absolute
 
@@ -44,13 +44,6 @@ CONFIG_NAME = "config"
 LAUNCHING = ("launcher", "sweeper")
 MOST_RUNS = 100_000
 """More runs than one sweep has."""
-
-
-def data_root() -> Path:
-    """The folder that holds `conf/` and `experiments/`: inside an installed package, or the checkout."""
-    package = Path(sla_ablate.__file__).parent
-    installed = package / "_data"
-    return installed if installed.is_dir() else package.parent
 
 
 # At import, so that a launcher's worker processes know them too.
@@ -245,22 +238,17 @@ def _cells(composer: _Composer, batch: list[list[str]]) -> list[RunConfig]:
     return cells
 
 
-def complete(arguments: Sequence[str]) -> None:
-    """Hydra's own shell completion, over the project's configuration."""
-    sys.argv = ["sla-ablate", *arguments]
-    configured = hydra.main(config_path=str(data_root() / "conf"), config_name="config", version_base=VERSION_BASE)
-    configured(lambda config: None)()
+def install_completion(arguments: Sequence[str]) -> None:
+    """Hydra's own `--shell-completion install=SHELL` and `uninstall=SHELL`: print the script that asks for words."""
+    sys.argv = ["sla-ablate", "--shell-completion", *arguments]
+    hydra.main(config_path=str(data_root() / "conf"), config_name="config", version_base=VERSION_BASE)(str)()
 
 
-def describe(config_dir: Path | None = None, config_name: str = CONFIG_NAME) -> str:
-    """Groups with their choices, those of a folder of the user's own among them, and every key with its default."""
+def primary(config_dir: Path | None, config_name: str) -> tuple[RunConfig, dict[str, list[str]]]:
+    """One run of a primary configuration and the choices of each group; the arguments are those of `compose`."""
     with _one_line():
         composer = _Composer([], config_dir, config_name)
-        groups = {group: composer.choices(group) for group in composer.groups}
-        config = _typed(composer([]))
-    offered = [f"  {group}: {', '.join(names)}" for group, names in groups.items() if names]
-    keys = indent(OmegaConf.to_yaml(OmegaConf.structured(config)), "  ")
-    return "\n".join(["groups (GROUP=NAME):", *offered, "", "keys (KEY=VALUE) and their defaults:", keys])
+        return _typed(composer([])), {group: composer.choices(group) for group in composer.groups}
 
 
 def choices(
@@ -287,7 +275,8 @@ def _typed(config: DictConfig) -> RunConfig:
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """Have a run find its files from any folder; what is in a home stays so, for whose home it is may change."""
     config.output = str(absolute(config.output))
-    for name in ("path", "cache"):
+    is_built_in = config.data.tokenizer in BUILT_IN or not absolute(config.data.tokenizer).exists()  # else told later
+    for name in ("path", "cache", *([] if is_built_in else ["tokenizer"])):
         path: str | None = getattr(config.data, name)
         if path is not None:
             setattr(config.data, name, path if path == "~" or path.startswith("~/") else str(absolute(path)))
@@ -315,7 +304,12 @@ class _Composer:
     def __call__(self, overrides: Sequence[str], multirun: bool = False) -> DictConfig:
         mode = RunMode.MULTIRUN if multirun else RunMode.RUN
         asked = [*(text for text in self.search_path if text not in overrides), *overrides]
-        return self.loader.load_configuration(self.config_name, asked, run_mode=mode)
+        config = self.loader.load_configuration(self.config_name, asked, run_mode=mode)
+        if "logger" not in config.hydra.runtime.choices:  # several, of which Hydra merges all but the name
+            chosen = self.loader.chosen("logger", self.config_name, asked, mode)
+            if chosen and config.logger.name == chosen[-1]:
+                config.logger.name = ",".join(chosen)
+        return config
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """The overrides, parsed."""
@@ -347,9 +341,10 @@ class _OverrideChecker:
             raise InputError(f"{override.input_line!r} deletes an option; give it a value instead")
         if key in self.groups:
             allowed = [*self.composer.choices(key), *(["null"] if key in OPTIONAL_GROUPS else [])]
-            for value in _values(override):
-                if ("null" if value is None else value) not in allowed:
-                    raise unknown(key, value, allowed)
+            for values in _values(override):
+                for value in values if isinstance(values, list) and key == "logger" else [values]:
+                    if ("null" if value is None else value) not in allowed:
+                        raise unknown(key, value, allowed)
         elif key not in self.keys and not key.startswith(f"{OPEN}."):
             section = [k for k in self.keys if k.startswith(key.split(".")[0] + ".")]
             raise unknown("option", key, section or [*self.groups, *(k for k in self.keys if "." not in k)])

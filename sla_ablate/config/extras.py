@@ -21,7 +21,7 @@ EXTRAS = {
 """What a choice needs that may not be installed: its distribution, and the extra of this package that brings it."""
 
 _NEEDS = {
-    "none": (),
+    "csv": (),
     "tensorboard": ("tensorboard",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
@@ -43,17 +43,17 @@ def check_installed(group: str, choice: str) -> None:
 
 
 def check_logger(config: LoggerConfig) -> None:
-    """Make sure that a logger can be opened, as far as that can be known before a run starts.
+    """Make sure that loggers can be opened, as far as that can be known before a run starts.
 
     Raises:
         InputError: there is no such logger, something is not installed, or W&B has no key.
     """
-    name = config.name
-    if name not in _NEEDS:
-        raise unknown("logger.name", name, _NEEDS)
-    if missing := [module for module in _NEEDS[name] if not _installed(module)]:
-        raise InputError(f"logger={name} needs {', '.join(missing)}; run: pip install 'sla-ablate[{name}]'")
-    if name == "wandb" and config.mode == "online" and not _has_wandb_key():
+    for name in config.names:
+        if name not in _NEEDS:
+            raise unknown("logger.name", name, _NEEDS)
+        if missing := [module for module in _NEEDS[name] if not _installed(module)]:
+            raise InputError(f"logger={name} needs {', '.join(missing)}; run: pip install 'sla-ablate[{name}]'")
+    if "wandb" in config.names and config.mode == "online" and not _has_wandb_key():
         raise InputError(
             "logger=wandb finds no API key; run `wandb login`, set WANDB_API_KEY, or choose logger.mode=offline"
         )
@@ -80,9 +80,10 @@ def _beyond_computation(config: RunConfig) -> str:
         asked.append(f"the function pattern.name={config.pattern.name}")
     if config.data.reader is not None:
         asked.append(f"the function data.reader={config.data.reader}")
-    if config.logger.name not in ("none", "tensorboard"):  # which writes to the run's folder
-        where = f" at {config.logger.tracking_uri}" if config.logger.tracking_uri else ""
-        asked.append(f"logger={config.logger.name}{where}")
+    for name in config.logger.names:
+        if name not in ("csv", "tensorboard"):  # which write to the run's folder
+            where = f" at {config.logger.tracking_uri}" if name == "mlflow" and config.logger.tracking_uri else ""
+            asked.append(f"logger={name}{where}")
     return " and ".join(asked)
 
 

@@ -15,6 +15,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 __all__ = ["VERSION_BASE", "Callbacks", "Loader", "apply_overrides", "cells_of", "show_info"]
@@ -49,9 +50,16 @@ class Loader(ConfigLoaderImpl):
         options = {"config_name": self._config_name, "overrides": self._search_path, **options}
         return super().get_group_options(group_name, *arguments, **options)
 
+    def chosen(self, group: str, config_name: str, overrides: list[str], run_mode: RunMode) -> list[str]:
+        """The names that are chosen of a group, of which there may be several; the other arguments are Hydra's."""
+        defaults = self.compute_defaults_list(config_name, overrides, run_mode).defaults
+        paths = [str(each.config_path) for each in defaults]
+        return [path.removeprefix(f"{group}/") for path in paths if path.startswith(f"{group}/")]
+
     def unavailable(self) -> list[str]:
         """What the search path names and is not there."""
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # Hydra's, of the same
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Hydra's, of the same
             _, repository = self._parse_overrides_and_create_caching_repo(self._config_name, self._search_path)
         return [source.path for source in repository.get_sources() if not source.available()]
 

@@ -6,24 +6,44 @@ Light on purpose (no torch, no Hydra): the command line validates whole sweeps w
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from sla_ablate.config.bounds import check_numbers
-from sla_ablate.data.config import DataConfig
-from sla_ablate.errors import InputError, unknown
-from sla_ablate.model.config import GPTConfig
+from sla_ablate.data.config import BUILT_IN, CORPORA, DataConfig
+from sla_ablate.errors import DOTTED, InputError, unknown
+from sla_ablate.model.config import POSITIONS, GPTConfig
 from sla_ablate.patterns import SkipPattern
-from sla_ablate.patterns.registry import Mechanism, Names, mechanism
+from sla_ablate.patterns.registry import MECHANISMS, Mechanism, Names, mechanism
 from sla_ablate.patterns.skip_pattern import PARTITIONS, PLACEMENTS, SHARES
 
-PRECISIONS = ("auto", "bf16", "fp32")
-STRATEGIES = ("ddp", "fsdp")
-LOGGERS = ("none", "tensorboard", "wandb", "mlflow")
 _SWEEP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 """A folder's name that nothing takes for a path, a pattern, an option of another or a variable."""
+BASELINE = "baseline"
+"""Label of the pattern without skips, the one all others are compared with."""
+LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "model.positions": POSITIONS,
+    "pattern.placement": PLACEMENTS,
+    "pattern.partition": PARTITIONS,
+    "pattern.share": SHARES,
+    "data.corpus": CORPORA,
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.strategy": ("ddp", "fsdp"),
+    "trainer.precision": ("auto", "bf16", "fp32"),
+    "logger.mode": ("online", "offline"),
+}
+"""What may be one of a few."""
+PATH = "the path of your own"
+OPEN_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "pattern.name": (*MECHANISMS, DOTTED),
+    "data.tokenizer": (*BUILT_IN, PATH),
+    "logger.name": LOGGERS,
+}
+"""What may be one of a few or something else: what else is last, or several of them."""
 
 
 @dataclass
@@ -48,17 +68,16 @@ class PatternConfig:
     """
 
     name: str = "baseline"
-    """A name of `sla_ablate.patterns.registry.MECHANISMS` (`baseline`, `sla`, `window`, `cla`, …) or, of a function
-    of the user's own, `my_package.module:name`."""
+    """Its constructor, or a function of the user's own."""
     distance: int | None = None
-    """n_l, in layers; three quarters of the layers if null, as in the paper (9 of 12)."""
+    """n_l, in layers; three quarters of the layers if null, as in the paper (9 of 12), for `sla_count` 1."""
     heads: int | None = None
     """n_h, skip heads a layer; three quarters of the heads if null, as in the paper (9 of 12); `first_layer`: all;
     `skip_v1`: half."""
     source: int = 0
     """The layer that is read, for `first_layer` and `skip_v1`."""
     layers: int | None = None
-    """Only the last so many layers carry skip heads; every layer that can if null."""
+    """Only the last so many layers carry skip heads; every layer that can if null, for `sla_count` 3."""
     placement: str = "first"
     """Which heads of a layer skip: the `first`, the `last`, or `spread` evenly."""
     group_size: int = 2
@@ -80,6 +99,9 @@ class PatternConfig:
     """The layer of each head's values for `tables`, [n_layer, n_head]; the keys' if null."""
     layer_types: str | None = None
     """The layer that each layer reads, as in 0_0_2_2_4_4; it is the pattern then, whatever `name` says."""
+    label: str | None = None
+    """What tables and figures call the pattern; null: its name and options. No part of a run's identity, and the
+    baseline is always `baseline`. '${pattern.distance}' in it stands for that option's value."""
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of a function of the user's own that are no fields here."""
 
@@ -89,6 +111,7 @@ class OptimConfig:
     """AdamW, its schedule and its batches; steps are optimizer steps."""
 
     steps: int = 600
+    """Optimizer steps."""
     batch_size: int = 4
     """Sequences of block_size tokens in one optimizer step, over all micro-batches and devices."""
     micro_batches: int = 1
@@ -98,7 +121,9 @@ class OptimConfig:
     min_lr: float = 3e-4
     """Learning rate at the last step."""
     warmup_steps: int = 60
+    """Steps over which the learning rate rises to its peak."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    """AdamW's decay rates of the means of gradients and of their squares."""
     weight_decay: float = 0.1
     """Weight decay of matrices and embeddings; biases and layer norms have none."""
     grad_clip: float = 1.0
@@ -157,13 +182,26 @@ class LoggerConfig:
     """Who is told the metrics besides metrics.jsonl; does not change the result."""
 
     name: str = "none"
-    """`none`, `tensorboard`, `wandb` or `mlflow`."""
+    """`none`, or any of `csv`, `tensorboard`, `wandb` and `mlflow`, joined by commas; logger=[csv,wandb] is both."""
     project: str = "sla-ablate"
     """W&B's project, MLflow's experiment."""
     mode: str = "online"
     """W&B's mode: `online`, or `offline` to synchronise later."""
     tracking_uri: str | None = None
     """MLflow's store; null: the variable MLFLOW_TRACKING_URI, or else a database in the folder of the sweep."""
+    entity: str | None = None
+    """W&B's user or team; null: the key's own."""
+    group: str | None = None
+    """W&B's group; null: the sweep's name."""
+    tags: list[str] = field(default_factory=list)
+    """W&B's tags."""
+    notes: str | None = None
+    """W&B's notes."""
+
+    @property
+    def names(self) -> list[str]:
+        """The loggers, each once."""
+        return [name for name in dict.fromkeys(self.name.split(",")) if name != "none"]
 
 
 @dataclass
@@ -211,25 +249,31 @@ class RunConfig:
 
     def skip_pattern(self) -> SkipPattern:
         """The source tables that `pattern` describes for this model."""
-        p, m = self.pattern, self.model
-        return self.mechanism().pattern(m.n_layer, m.n_head, asdict(p))
+        m = self.model
+        return self.mechanism().pattern(m.n_layer, m.n_head, self._pattern_fields())
 
     def pattern_arguments(self) -> dict[str, Any]:
         """The options that the pattern has a use for, with what null stands for filled in."""
-        p, m = self.pattern, self.model
-        return mechanism(p.name).arguments(m.n_layer, m.n_head, asdict(p))
+        m = self.model
+        return self.mechanism().arguments(m.n_layer, m.n_head, self._pattern_fields())
 
     def pattern_label(self) -> str:
-        """The pattern in words, for tables and figures."""
-        return self._pattern_names().label
+        """The pattern in words, for tables and figures: the user's own, but for the baseline."""
+        own = self.pattern.label if self.pattern.label and not self.skip_pattern().is_baseline else None
+        return own or self._pattern_names().label
 
     def pattern_slug(self) -> str:
         """The pattern as a piece of a folder's name."""
         return self._pattern_names().slug
 
     def _pattern_names(self) -> Names:
-        p, m = self.pattern, self.model
-        return self.mechanism().named(m.n_layer, m.n_head, asdict(p))
+        m = self.model
+        return self.mechanism().named(m.n_layer, m.n_head, self._pattern_fields())
+
+    def _pattern_fields(self) -> dict[str, Any]:
+        fields = asdict(self.pattern)
+        del fields["label"]  # which is no argument
+        return fields
 
     def mechanism(self) -> Mechanism:
         """The pattern's constructor and its names.
@@ -254,9 +298,14 @@ class RunConfig:
         check_numbers(self)
         self.gpt_config(vocab_size=257)
         self.skip_pattern()
-        for name, allowed in (("placement", PLACEMENTS), ("share", SHARES), ("partition", PARTITIONS)):
-            if getattr(self.pattern, name) not in allowed:
-                raise unknown(f"pattern.{name}", getattr(self.pattern, name), allowed)
+        for key, allowed in CHOICES.items():
+            section, _, name = key.partition(".")
+            if (value := getattr(getattr(self, section), name)) not in allowed:
+                raise unknown(key, value, allowed)
+        if self.pattern.label is not None and not self.pattern.label.strip():
+            raise InputError("pattern.label is empty; give the pattern a name, or leave it out")
+        if self.pattern.label == BASELINE and not self.skip_pattern().is_baseline:
+            raise InputError(f"pattern.label={BASELINE} is the name of the pattern without skips; choose another")
         if o.min_lr > o.lr:
             raise InputError(f"optim.lr={o.lr} is not possible; choose at least min_lr={o.min_lr}")
         if len(o.betas) != 2:
@@ -272,18 +321,11 @@ class RunConfig:
             raise InputError(
                 f"optim.warmup_steps={o.warmup_steps} is more than optim.steps={o.steps}; choose at most that"
             )
-        if t.precision not in PRECISIONS:
-            raise unknown("trainer.precision", t.precision, PRECISIONS)
-        if t.strategy not in STRATEGIES:
-            raise unknown("trainer.strategy", t.strategy, STRATEGIES)
         if t.keep_best and not t.validate_every:
             raise InputError("trainer.keep_best needs validations to choose from; set trainer.validate_every")
-        if t.accelerator not in ("auto", "cpu", "gpu"):
-            raise unknown("trainer.accelerator", t.accelerator, ("auto", "cpu", "gpu"))
-        if self.logger.name not in LOGGERS:
-            raise unknown("logger.name", self.logger.name, LOGGERS)
-        if self.logger.mode not in ("online", "offline"):
-            raise unknown("logger.mode", self.logger.mode, ("online", "offline"))
+        for name in self.logger.names:
+            if name not in LOGGERS:
+                raise unknown("logger.name", name, LOGGERS)
         if not _SWEEP.fullmatch(self.sweep):
             raise InputError(
                 f"sweep={self.sweep!r} is no name of a sweep; choose letters, digits, '.', '_' and '-', no '.' first"

@@ -49,5 +49,5 @@ def _options(override: Override) -> Iterator[tuple[str, str]]:
     if key == OPEN:
         values: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
         yield from ((str(option), f"{OPEN}.{option}") for value in values if value for option in value)
-    elif key.startswith("pattern.") and key != "pattern.name":
+    elif key.startswith("pattern.") and key not in ("pattern.name", "pattern.label"):
         yield key.removeprefix(f"{OPEN}.").removeprefix("pattern.").split(".")[0], key

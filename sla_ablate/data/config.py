@@ -8,6 +8,11 @@ PARTS = 16
 """One document makes up at most such a part of a capped validation."""
 
 
+CORPORA = ("sotu", "books")
+BUILT_IN = ("bpe", "bytes")
+"""Tokenizers that are not the user's own."""
+
+
 @dataclass
 class DataConfig:
     """Which text a run reads and how it becomes tokens."""
@@ -21,9 +26,12 @@ class DataConfig:
     """A function of the user's own that reads every file of the path instead, `my_package.module:name`: from the path
     of a file it makes the (id, text) of each document."""
     tokenizer: str = "bpe"
-    """`bpe` (byte-level, trained on the training split) or `bytes`."""
+    """`bpe` (byte-level, trained on the training split), `bytes`, or a tokenizer of the user's own: the path of a
+    `tokenizer.json`, or of a folder as transformers saves it."""
+    end_of_text: str | None = None
+    """The token that ends a document, of a tokenizer of the user's own; null: its `eos_token`, or the usual name."""
     vocab_size: int = 4096
-    """Tokens of the BPE vocabulary, end of text included; raw bytes always have 257."""
+    """Tokens of the BPE vocabulary, end of text included; raw bytes always have 257, other tokenizers their own."""
     validation_fraction: float = 0.1
     """Expected share of documents in the validation split; of a single document that of its end."""
     text_field: str = "text"

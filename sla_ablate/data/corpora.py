@@ -17,7 +17,6 @@ from sla_ablate.errors import InputError, named
 from sla_ablate.files import inside
 
 EMBEDDED = Path(__file__).parent / "corpus" / "sotu.jsonl.xz"
-CORPORA = ("sotu", "books")
 _FORMATS = f".txt, .jsonl and .parquet files, plain or {', '.join(COMPRESSIONS)}"
 
 

@@ -1,7 +1,8 @@
 """Token shards: a corpus tokenized once, checked whenever it is opened, memory-mapped by every run.
 
 A cache folder holds `train.bin` and `validation.bin` (each document's tokens, then end of text), the
-`tokenizer.json` that made them, `documents.parquet` (one row a document) and `manifest.json`.
+`tokenizer.json` that made them (of the user's own with `tokenizer_config.json`), `documents.parquet` (one row a
+document) and `manifest.json`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sla_ablate.data.config import PARTS, DataConfig
+from sla_ablate.data.config import BUILT_IN, CORPORA, PARTS, DataConfig
 from sla_ablate.data.corpora import (
-    CORPORA,
     Document,
     cache_of,
     corpus_name,
@@ -40,11 +40,12 @@ from sla_ablate.data.lock import locked
 from sla_ablate.data.progress import Progress
 from sla_ablate.data.splits import SPLITS, with_splits
 from sla_ablate.data.tokenizers import (
+    FILE,
     BytePairTokenizer,
-    ByteTokenizer,
     Tokenizer,
     load_tokenizer,
     token_dtype,
+    tokenizer_of,
 )
 from sla_ablate.errors import InputError, unknown
 from sla_ablate.files import naming, read, sha256
@@ -91,7 +92,7 @@ class TokenShards:
             _check_file(folder / name, expected)
         dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
         train, validation = (np.memmap(folder / f"{split}.bin", dtype, mode="r") for split in SPLITS)
-        return cls(folder, manifest, load_tokenizer(folder / "tokenizer.json"), train, validation)
+        return cls(folder, manifest, load_tokenizer(folder / FILE), train, validation)
 
     @property
     def digest(self) -> str:
@@ -180,8 +181,7 @@ def prepared(config: DataConfig) -> TokenShards | None:
 
 
 def _check(config: DataConfig) -> None:
-    if config.tokenizer not in ("bpe", "bytes"):
-        raise unknown("data.tokenizer", config.tokenizer, ("bpe", "bytes"))
+    tokenizer_of(config)
     if not 0 < config.validation_fraction < 1:
         raise InputError(
             f"data.validation_fraction {config.validation_fraction} is out of range; choose between 0 and 1"
@@ -192,9 +192,12 @@ def _check(config: DataConfig) -> None:
 
 def _cache_folder(config: DataConfig) -> Path:
     options = asdict(config)
-    del options["path"], options["corpus"], options["cache"], options["reader"]
-    if config.tokenizer == "bytes":
+    del options["path"], options["corpus"], options["cache"], options["reader"], options["end_of_text"]
+    if tokenizer := tokenizer_of(config):
         del options["vocab_size"]
+    is_own = config.tokenizer not in BUILT_IN
+    if tokenizer and is_own:
+        options["tokenizer"] = tokenizer.fingerprint
     root = str(corpus_root(config))  # document ids are relative to it
     stats = [(str(file), file.stat()) for file in source_files(config)]
     sources = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
@@ -203,7 +206,7 @@ def _cache_folder(config: DataConfig) -> Path:
     key = json.dumps([SCHEMA, options, root, sources, *code], sort_keys=True)
     name = re.sub(r"[^\w.-]+", "-", corpus_name(config), flags=re.ASCII)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return cache_of(config) / f"{name}-{config.tokenizer}-{digest}"
+    return cache_of(config) / f"{name}-{'own' if is_own else config.tokenizer}-{digest}"
 
 
 def _prepare_locked(config: DataConfig, folder: Path, log: Callable[[str], object]) -> None:
@@ -227,10 +230,10 @@ def _write(config: DataConfig, folder: Path, log: Callable[[str], object]) -> No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tokenizer: Tokenizer = ByteTokenizer()
-    if config.tokenizer == "bpe":
-        tokenizer = BytePairTokenizer.train(_training_texts(config, log), config.vocab_size, log)
-    tokenizer.save(folder / "tokenizer.json")
+    tokenizer: Tokenizer = tokenizer_of(config) or BytePairTokenizer.train(
+        _training_texts(config, log), config.vocab_size, log
+    )
+    tokenizer.save(folder / FILE)
 
     dtype = token_dtype(tokenizer.vocab_size)
     end_of_text = np.array([tokenizer.end_of_text], dtype)

@@ -1,6 +1,6 @@
-"""Text to token ids and back: byte-level BPE and raw bytes behind one interface.
+"""Text to token ids and back: byte-level BPE, raw bytes and the user's own tokenizers behind one interface.
 
-Both are lossless for any Unicode text, and in both end of text is the last id, which no text encodes to.
+The first two are lossless for any Unicode text, and in both end of text is the last id, which no text encodes to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,10 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sla_ablate.data.config import BUILT_IN, DataConfig
 from sla_ablate.data.progress import waiting
-from sla_ablate.errors import InputError
+from sla_ablate.errors import InputError, unknown
 
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+"""Files of a tokenizer, as transformers names them; the second is there for the user's own only."""
 END_OF_TEXT = "<|endoftext|>"
+USUAL_ENDS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "[EOS]", "<|eos|>", "[SEP]")
+"""What the token that ends a document is usually called, where nothing says so."""
 LONGEST_WORD = 3000
 """Bytes of a word that BPE learns from at once: its time grows with the square of a word's length."""
 MOST_BYTES = 2**28
@@ -52,6 +57,11 @@ class Tokenizer(ABC):
         return self.vocab_size - 1
 
     @property
+    def end_of_text_token(self) -> str:
+        """What that id is called."""
+        return END_OF_TEXT
+
+    @property
     def fingerprint(self) -> str:
         """sha256 (hex) of what determines the ids, independent of the file's layout."""
         return hashlib.sha256(json.dumps(self._definition(), sort_keys=True).encode()).hexdigest()
@@ -62,11 +72,11 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids [T]; end of text reads "<|endoftext|>", broken UTF-8 gives U+FFFD."""
+        """The text of ids [T]; end of text reads as it is called, broken UTF-8 gives U+FFFD."""
 
     @abstractmethod
     def save(self, path: Path) -> None:
-        """Write a JSON file that `load_tokenizer` reads."""
+        """Write a JSON file that `load_tokenizer` reads, of the user's own with `CONFIG` beside it."""
 
     @cached_property
     def token_bytes(self) -> list[bytes]:
@@ -196,6 +206,168 @@ class BytePairTokenizer(Tokenizer):
         return {"type": "bpe", "vocab": model["vocab"], "merges": model["merges"]}
 
 
+class OwnTokenizer(Tokenizer):
+    """A tokenizer of the user's own, kept as it came; its ids are those of the `tokenizers` library.
+
+    Nothing is added to a text, none is cut off, and what looks like a special token in it is text, unless the model
+    itself has such a piece, as Unigram's have.
+
+    Args:
+        definition: the contents of its `tokenizer.json`.
+        config: those of its `tokenizer_config.json`; `eos_token` is the token that ends a document.
+
+    Raises:
+        InputError: it has no such token.
+        Exception: the library's own, for what is no tokenizer.
+    """
+
+    def __init__(self, definition: bytes, config: Mapping[str, Any]) -> None:
+        from tokenizers import Tokenizer as Backend
+
+        self._file, self._config = definition, dict(config)
+        try:
+            self._backend = Backend.from_str(definition.decode())
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # of a part in Rust, such as one for regular expressions
+                raise ValueError(str(error)) from None
+            raise
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = True
+        ids = self._backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = 1 + max(ids.values())
+        if self.end_of_text_token not in ids:
+            near = [name for name in USUAL_ENDS if name in ids] or sorted(ids, key=len)[-5:]
+            raise unknown("data.end_of_text", self.end_of_text_token, near)
+        self._end_of_text: int = ids[self.end_of_text_token]
+
+    @classmethod
+    def read(cls, path: Path, end_of_text: str | None = None) -> OwnTokenizer:
+        """The tokenizer of a file in the library's format, or of a folder as transformers saves it.
+
+        Args:
+            path: of the file or the folder.
+            end_of_text: the token that ends a document; None: what the folder calls `eos_token`, else the first of
+                `USUAL_ENDS` that there is.
+
+        Raises:
+            InputError: it cannot be read, or does not say which token ends a document.
+        """
+        file = path / FILE if path.is_dir() else path
+        try:
+            definition = file.read_bytes()
+            config: dict[str, Any] = {}
+            for beside in (path / "special_tokens_map.json", path / CONFIG):
+                if beside.is_file():
+                    config |= json.loads(beside.read_bytes())
+            contents = json.loads(definition)
+            names = {token["content"] for token in contents["added_tokens"] or []}
+            names |= {piece if isinstance(piece, str) else piece[0] for piece in contents["model"]["vocab"]}
+        except FileNotFoundError:
+            raise InputError(f"data.tokenizer: there is no {file}; save it with transformers' AutoTokenizer") from None
+        except OSError as error:
+            raise InputError(f"data.tokenizer: {file} cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError, LookupError, AttributeError):
+            raise InputError(
+                f"data.tokenizer: {file} is no tokenizer in the format of the tokenizers library"
+            ) from None
+        usual = (name for name in (_name(config.get("eos_token")), *USUAL_ENDS) if name in names)
+        end = end_of_text or next(usual, None)
+        if end is None:
+            raise InputError(f"data.tokenizer: {file} does not say which token ends a document; add data.end_of_text=…")
+        try:
+            return cls(definition, {"tokenizer_class": "PreTrainedTokenizerFast", **config, "eos_token": end})
+        except InputError:
+            raise
+        except Exception as error:  # the library's own are plain ones
+            raise InputError(f"data.tokenizer: {file} is no tokenizer: {error}") from None
+
+    @property
+    def end_of_text(self) -> int:
+        """See `Tokenizer`."""
+        return self._end_of_text
+
+    @property
+    def end_of_text_token(self) -> str:
+        """See `Tokenizer`."""
+        return str(self._config["eos_token"])
+
+    def encode_batch(self, texts: list[str]) -> list[npt.NDArray[Any]]:
+        """See `Tokenizer`."""
+        dtype = token_dtype(self.vocab_size)
+        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=dtype) for encoding in encoded]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """See `Tokenizer`."""
+        text: str = self._backend.decode([int(i) for i in ids], skip_special_tokens=False)
+        return text
+
+    def save(self, path: Path) -> None:
+        """See `Tokenizer`."""
+        path.write_bytes(self._file)
+        path.with_name(CONFIG).write_text(json.dumps(self._config, indent=2) + "\n", encoding="utf-8")
+
+    @cached_property
+    def token_bytes(self) -> list[bytes]:
+        """See `Tokenizer`; of what is not byte-level, the piece with a blank where the library marks one."""
+        contents = json.loads(self._file)
+        added = {token["id"]: token["content"] for token in contents.get("added_tokens") or []}
+        is_byte_level = '"ByteLevel"' in json.dumps([contents.get("pre_tokenizer"), contents.get("decoder")])
+        prefix = (
+            contents["model"].get("continuing_subword_prefix") if contents["model"]["type"] == "WordPiece" else None
+        )
+        pieces = []
+        for i in range(self.vocab_size):
+            piece = self._backend.id_to_token(i) or ""  # ids may have gaps
+            if i == self.end_of_text:
+                pieces.append(b"")
+            elif i in added:
+                pieces.append(piece.encode())
+            elif is_byte_level and set(piece) <= _byte_names().keys():
+                pieces.append(bytes(map(_byte_names().__getitem__, piece)))
+            elif found := re.fullmatch("<0x([0-9A-F]{2})>", piece):
+                pieces.append(bytes.fromhex(found[1]))
+            elif prefix:
+                pieces.append((piece.removeprefix(prefix) if piece.startswith(prefix) else f" {piece}").encode())
+            else:
+                pieces.append(piece.replace("\u2581", " ").encode())
+        return pieces
+
+    @property
+    def backend(self) -> Any:
+        """See `Tokenizer`."""
+        return self._backend
+
+    def _definition(self) -> dict[str, Any]:
+        contents = json.loads(self._file)
+        kept = {name: value for name, value in contents.items() if name not in ("truncation", "padding")}
+        return {"type": "own", "tokenizer": kept, "end_of_text": self.end_of_text}
+
+
+def tokenizer_of(config: DataConfig) -> Tokenizer | None:
+    """The tokenizer that a configuration asks for; None for one that is yet to be trained.
+
+    Raises:
+        InputError: there is no such tokenizer.
+    """
+    if config.tokenizer in BUILT_IN and config.end_of_text is not None:
+        raise InputError(f"data.end_of_text is of use to a tokenizer of your own, not to {config.tokenizer}")
+    if config.tokenizer == "bpe":
+        return None
+    if config.tokenizer == "bytes":
+        return ByteTokenizer()
+    path = Path(config.tokenizer).expanduser()
+    if not path.exists():
+        raise unknown("data.tokenizer", config.tokenizer, (*BUILT_IN, "the path of a tokenizer.json or of its folder"))
+    return OwnTokenizer.read(path, config.end_of_text)
+
+
+def _name(token: Any) -> Any:
+    """What a special token is called; transformers may describe it too."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
 @cache
 def _byte_names() -> dict[str, int]:
     """The byte that each character of a byte-level vocabulary stands for.
@@ -230,8 +402,9 @@ def _may_have_long_words(text: str) -> bool:
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer that `Tokenizer.save` wrote to `path`.
 
-    Of a BPE the vocabulary and the merges count; all else is as `BytePairTokenizer` has it. A file that asks for
-    something else, such as a regular expression of its own, is refused, for it may be somebody else's.
+    Of a BPE of ours the vocabulary and the merges count; all else is as `BytePairTokenizer` has it. A file that asks
+    for something else, such as a regular expression of its own, is a tokenizer of the user's own, told by the
+    `tokenizer_config.json` beside it, or refused.
 
     Raises:
         InputError: the file is damaged, no such one, or longer than any.
@@ -240,7 +413,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise InputError(f"{path} is no tokenizer: it has {n_bytes:,} bytes, more than {MOST_BYTES:,}")
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return ByteTokenizer() if stored.get("type") == "bytes" else BytePairTokenizer(_stored_backend(stored))
+        if stored.get("type") == "bytes":
+            return ByteTokenizer()
+        if (described := path.with_name(CONFIG)).is_file():
+            return OwnTokenizer(path.read_bytes(), json.loads(described.read_bytes()))
+        return BytePairTokenizer(_stored_backend(stored))
     except RecursionError:
         raise InputError(f"{path} is no tokenizer: it is nested too deeply") from None
     except Exception as error:  # the library's own are plain ones

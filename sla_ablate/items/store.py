@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sla_ablate.config.compose import data_root
+from sla_ablate.config.root import data_root
 from sla_ablate.errors import InputError
 from sla_ablate.items.item import Item, find_item, items
 from sla_ablate.items.lines import FILE, Line, processor_of, read_lines
@@ -14,6 +14,11 @@ from sla_ablate.items.lines import FILE, Line, processor_of, read_lines
 def experiments() -> Path:
     """The folder of the project's own items."""
     return data_root() / "experiments"
+
+
+def item_names() -> list[str]:
+    """What the project's own items are called."""
+    return sorted(path.parent.name for path in experiments().glob("*/item.yaml"))
 
 
 def all_items() -> dict[str, Item]:

@@ -18,6 +18,7 @@ from sla_ablate.data.classes import TokenCounts
 from sla_ablate.data.shards import TokenShards, prepare, prepared
 from sla_ablate.errors import InputError
 from sla_ablate.files import check_inside, without_dots
+from sla_ablate.patterns import SkipPattern
 from sla_ablate.runs.data import finder
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.ledger import check_folder
@@ -168,6 +169,7 @@ def _checked(
         except InputError as error:
             faults[str(error)] = None
     _raise(faults)
+    _check_labels(configs)
     data = data_of_each()
     for config, shards in zip(configs, data, strict=True):
         try:
@@ -207,6 +209,19 @@ def _data_key(config: RunConfig) -> str:
 def _raise(faults: dict[str, None]) -> None:
     if faults:
         raise InputError("\n".join(faults))
+
+
+def _check_labels(configs: Sequence[RunConfig]) -> None:
+    """Make sure that no label of the user's own is given to several patterns of one model."""
+    patterns: dict[tuple[str, int, int], SkipPattern] = {}
+    for config in configs:
+        if config.pattern.label is not None:
+            key = (config.pattern_label(), config.model.n_layer, config.model.n_head)
+            if patterns.setdefault(key, pattern := config.skip_pattern()) != pattern:
+                raise InputError(
+                    f"pattern.label={config.pattern.label} is given to several patterns; have it tell them apart, "
+                    f"as 'pattern.label=\"{config.pattern.label} ${{pattern.distance}}\"' does"
+                )
 
 
 def _check_threads(trainer: TrainerConfig) -> None:

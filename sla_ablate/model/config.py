@@ -19,12 +19,15 @@ class GPTConfig:
     """
 
     n_layer: int = 12
+    """Layers."""
     n_head: int = 12
+    """Heads of each layer."""
     n_embd: int = 768
     """Width of the residual stream; each head is n_embd / n_head wide."""
     block_size: int = 1024
     """Context length in tokens (Hugging Face: n_positions)."""
     vocab_size: int = 50257
+    """Tokens, end of text included."""
     bias: bool = True
     """Biases in linear layers and layer norms, as GPT-2 has them."""
     dropout: float = 0.0

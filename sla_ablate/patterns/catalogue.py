@@ -39,28 +39,35 @@ def describe(member: Member) -> str:
 
 
 def family(shape: Shape, members: Mapping[str, Member | InputError]) -> str:
-    """One line for each named pattern of one model with its costs relative to the baseline's, or why it has none.
+    """One line for each pattern of one model with its names and its costs relative to the baseline's.
+
+    Names that need an option, or that the model has no pattern for, are told below.
 
     Raises:
         InputError: none of them is possible.
     """
-    errors = [member for member in members.values() if isinstance(member, InputError)]
+    errors = {name: member for name, member in members.items() if isinstance(member, InputError)}
     if len(errors) == len(members):
-        raise errors[0]
+        raise next(iter(errors.values()))
+    names: dict[SkipPattern, list[str]] = {}  # several may name one pattern
+    for name, member in members.items():
+        if isinstance(member, Member):
+            names.setdefault(member.pattern, []).append(name)
     lines = [
         f"{shape.n_layer} layers × {shape.n_head} heads, width {shape.n_embd}, context {shape.block_size} tokens; "
         "per token, relative to the baseline:\n\n",
         f"{'pattern':<20}{'KV cache':>10}{'FLOPs':>10}\n",
     ]
-    for name, member in members.items():
-        if isinstance(member, InputError):
-            lines.append(f"{name:<20}{member}\n")
-            continue
+    for name, *others in names.values():
+        member = members[name]
+        assert isinstance(member, Member)
         ours, baseline = _pair(member)
         cache = ours.kv_cache_bytes_per_token / baseline.kv_cache_bytes_per_token
         flops = ours.training_flops_per_token / baseline.training_flops_per_token
-        lines.append(f"{name:<20}{cache:>10.3f}{flops:>10.3f}   {member.label}\n")
-    return "".join(lines)
+        also = f" (also {', '.join(others)})" if others else ""
+        lines.append(f"{name:<20}{cache:>10.3f}{flops:>10.3f}   {member.label}{also}\n")
+    told = [f"{name:<20}{error}\n" for name, error in errors.items()]
+    return "".join([*lines, *(["\nnot with these options:\n"] if told else []), *told])
 
 
 def _costs(member: Member) -> str:

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any, NamedTuple
 
 from sla_ablate.errors import DOTTED, InputError, named, unknown
-from sla_ablate.patterns.skip_pattern import SkipPattern, TableLike
+from sla_ablate.patterns.skip_pattern import SkipPattern, TableLike, far, most
 
 
 class Names(NamedTuple):
@@ -36,8 +36,9 @@ class Mechanism:
 
     constructor: Callable[..., SkipPattern]
     names: Names
-    null: Mapping[str, Callable[[int, int], int]] = field(default_factory=dict)
-    """What null means for an argument, from the model's layers and heads; if it is not here, the default."""
+    null: Mapping[str, Callable[[Mapping[str, Any]], int]] = field(default_factory=dict)
+    """What null means for an argument, from those before it, the model's layers and heads first; if it is not here,
+    the default."""
     qualifiers: Mapping[str, Names] = field(default_factory=QUALIFIERS.copy)
     """What is added to the names for an argument that is not at its default."""
 
@@ -72,11 +73,11 @@ class Mechanism:
             if ":" in fields["name"] and option not in own:  # ours ignore all that they have no use for
                 raise unknown(f"argument of {fields['name']}", option, own or ["none"])
         given = {**fields, **fields["options"], "n_layer": n_layer, "n_head": n_head}
-        arguments = {}
+        arguments: dict[str, Any] = {}
         for name, parameter in parameters.items():
             value = given.get(name)
             if value is None:
-                value = self.null[name](n_layer, n_head) if name in self.null else parameter.default
+                value = self.null[name](arguments) if name in self.null else parameter.default
             if value is parameter.empty:
                 where = f"pattern.options={{{name}: …}}" if name in own else f"pattern.{name}=…"
                 raise InputError(f"pattern {fields['name']} needs {name!r}; give it as {where}")
@@ -145,31 +146,25 @@ def _tables(
     )
 
 
-def _three_quarters(n: int) -> int:
-    """The paper's 9 of 12."""
-    return max(1, round(0.75 * n))
-
-
 _SHAPE = ("n_layer", "n_head")
 """Arguments that every constructor is given: the model's."""
 
-DISTANCE = {"distance": lambda n_layer, n_head: _three_quarters(n_layer)}
-HEADS = {"heads": lambda n_layer, n_head: _three_quarters(n_head)}
-ALL_HEADS = {"heads": lambda n_layer, n_head: n_head}
-HALF_OF_HEADS = {"heads": lambda n_layer, n_head: max(1, n_head // 2)}
-SPLIT = {"split": lambda n_layer, n_head: n_layer // 2}
-LOWER_HALF = {"split": lambda n_layer, n_head: (n_layer - 1) // 2}
-KV_LAYERS = {"kv_layers": lambda n_layer, n_head: max(1, n_layer // 2)}
+DISTANCE = {"distance": lambda given: far(given["n_layer"])}
+HEADS = {"heads": lambda given: most(given["n_head"])}
+LAST_LAYERS = {"distance": lambda given: 1, "layers": lambda given: min(3, given["n_layer"] - given["distance"])}
+ALL_HEADS = {"heads": lambda given: given["n_head"]}
+HALF_OF_HEADS = {"heads": lambda given: max(1, given["n_head"] // 2)}
+SPLIT = {"split": lambda given: given["n_layer"] // 2}
+LOWER_HALF = {"split": lambda given: (given["n_layer"] - 1) // 2}
+KV_LAYERS = {"kv_layers": lambda given: max(1, given["n_layer"] // 2)}
 
+SLA = Names("SLA, distance {distance}, {heads} of {n_head} heads", "sla-d{distance}-h{heads}")
 FIRST_LAYER = Names("first layer, {heads} of {n_head} heads", "first-h{heads}")
 
 MECHANISMS = {
     "baseline": Mechanism(SkipPattern.baseline, Names("baseline", "baseline")),
-    "sla": Mechanism(
-        SkipPattern.skip_layer,
-        Names("SLA, distance {distance}, {heads} of {n_head} heads", "sla-d{distance}-h{heads}"),
-        DISTANCE | HEADS,
-    ),
+    "sla": Mechanism(SkipPattern.skip_layer, SLA, DISTANCE | HEADS),
+    "sla_count": Mechanism(SkipPattern.skip_layer, SLA, LAST_LAYERS | HEADS),
     "window": Mechanism(
         SkipPattern.window,
         Names("SLA, window {distance}, {heads} of {n_head} heads", "window-d{distance}-h{heads}"),

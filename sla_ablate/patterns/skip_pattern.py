@@ -133,13 +133,13 @@ class SkipPattern:
         cls,
         n_layer: int,
         n_head: int,
-        distance: int = 9,
-        heads: int = 9,
+        distance: int | None = None,
+        heads: int | None = None,
         layers: int | None = None,
         placement: str = "first",
         share: str = "both",
     ) -> SkipPattern:
-        """Skip-layer attention: `heads` heads of layer l read layer l - `distance`.
+        """Skip-layer attention: `heads` heads of layer l read layer l - `distance`; if None, three quarters (9 of 12).
 
         Layers below `distance` have no such source and stay ordinary (reading A of the paper's n_l). With
         `layers`, only the last `layers` layers carry skip heads (reading B). `placement` is which heads of a layer
@@ -148,6 +148,8 @@ class SkipPattern:
 
         Source: Chen et al. 2024, arXiv 2406.11274; which heads skip is not known.
         """
+        distance = far(n_layer) if distance is None else distance
+        heads = most(n_head) if heads is None else heads
         _check("distance", distance, 1, n_layer - 1, f"{n_layer} layers")
         layers = n_layer - distance if layers is None else layers
         _check("layers", layers, 1, n_layer - distance, f"{n_layer} layers at distance {distance}")
@@ -160,18 +162,20 @@ class SkipPattern:
         cls,
         n_layer: int,
         n_head: int,
-        distance: int = 9,
-        heads: int = 9,
+        distance: int | None = None,
+        heads: int | None = None,
         placement: str = "first",
         share: str = "both",
     ) -> SkipPattern:
         """Skip heads spread over up to `distance` preceding layers (reading C of the paper's n_l).
 
         Skip head number i of layer l reads layer l - 1 - (i mod min(`distance`, l)); layer 0 stays ordinary.
-        `placement` and `share` as in `skip_layer`.
+        What is None and `placement` and `share` as in `skip_layer`.
 
         Source: Chen et al. 2024, arXiv 2406.11274.
         """
+        distance = far(n_layer) if distance is None else distance
+        heads = most(n_head) if heads is None else heads
         _check("distance", distance, 1, n_layer - 1, f"{n_layer} layers")
         skips = _skip_heads(n_head, heads, placement)
         source = _own_layers(n_layer, n_head)
@@ -279,19 +283,20 @@ class SkipPattern:
         cls,
         n_layer: int,
         n_head: int,
-        heads: int = 9,
+        heads: int | None = None,
         seed: int = 0,
         placement: str = "first",
         share: str = "both",
     ) -> SkipPattern:
         """A control: each of `heads` heads of layer l reads one layer below l, drawn uniformly; a function of `seed`.
 
-        Layer 0 stays ordinary. A head draws the same layer however many heads skip. `placement` and `share` as in
-        `skip_layer`.
+        Layer 0 stays ordinary. A head draws the same layer however many heads skip. `heads`, `placement` and `share`
+        as in `skip_layer`.
         """
         if seed < 0:
             raise InputError(f"pattern seed {seed} is not possible; choose 0 or more")
         generator = np.random.Generator(np.random.PCG64(seed))
+        heads = most(n_head) if heads is None else heads
         source = _own_layers(n_layer, n_head)
         below = generator.integers(np.maximum(source, 1))
         skips = _skip_heads(n_head, heads, placement)
@@ -310,6 +315,16 @@ class SkipPattern:
         if share not in tables:
             raise unknown("share", share, SHARES)
         return cls(*tables[share])
+
+
+def most(n: int) -> int:
+    """Three quarters of n, at least one: the paper's 9 of 12."""
+    return max(1, round(0.75 * n))
+
+
+def far(n_layer: int) -> int:
+    """A distance of three quarters of the layers, at most that from the highest layer to layer 0."""
+    return max(1, min(most(n_layer), n_layer - 1))
 
 
 def _table(name: str, rows: TableLike) -> Table:

@@ -24,6 +24,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from sla_ablate.processes.signals import end_with_parent
 from sla_ablate.text import streams
@@ -169,6 +170,7 @@ def _serve(connection: socket.socket) -> str:
     """Fork a keeper for every request: returns the argument in the runs, and never in the zygote."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a keeper
     zygote = os.getpid()
+    told = False
     while True:
         request, descriptors, _, _ = socket.recv_fds(connection, 1, 253)  # Linux sends no more
         if not request:
@@ -179,8 +181,24 @@ def _serve(connection: socket.socket) -> str:
             _end_with(zygote)
             caller, stderr, *held = descriptors
             return _keep(socket.socket(fileno=caller), stderr, held)
+        if not told and (others := _other_threads()):  # whose locks are held for ever in what was forked
+            told = True
+            print(
+                f"the process that starts runs has threads, so that a run may hang: {', '.join(others)}",
+                file=sys.stderr,
+                flush=True,
+            )
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _other_threads() -> list[str]:
+    """The names of this process's threads but the main one, after a fork; none where the system does not tell them."""
+    try:
+        tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
+        return [(task / "comm").read_text(encoding="utf-8").strip() for task in tasks]
+    except OSError:  # no Linux, or a thread that has just ended
+        return []
 
 
 def _keep(caller: socket.socket, stderr: int, held: Sequence[int]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import CONFIG_NAME
 
-from sla_ablate.data.tokenizers import END_OF_TEXT, Tokenizer
+from sla_ablate.data.tokenizers import CONFIG, END_OF_TEXT, FILE, OwnTokenizer, Tokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.files import check_free
 from sla_ablate.model.formats.hf import CODE, SLAForCausalLM
@@ -31,6 +32,16 @@ def fast_tokenizer(tokenizer: Tokenizer, block_size: int | None = None) -> PreTr
         model_max_length=block_size,
         **special,
     )
+
+
+def _save_tokenizer(tokenizer: Tokenizer, block_size: int, folder: Path) -> None:
+    """Write a tokenizer as transformers reads it; the user's own as it came, but for the length that it cuts to."""
+    if not isinstance(tokenizer, OwnTokenizer):
+        fast_tokenizer(tokenizer, block_size).save_pretrained(folder)
+        return
+    tokenizer.save(folder / FILE)
+    config = json.loads((folder / CONFIG).read_bytes())
+    (folder / CONFIG).write_text(json.dumps({**config, "model_max_length": block_size}, indent=2), encoding="utf-8")
 
 
 def export(run: Path, out: Path, force: bool = False) -> None:
@@ -63,7 +74,7 @@ def export(run: Path, out: Path, force: bool = False) -> None:
         unfinished = Path(temporary)
         try:
             model.save_pretrained(unfinished)
-            fast_tokenizer(tokenizer, gpt.config.block_size).save_pretrained(unfinished)
+            _save_tokenizer(tokenizer, gpt.config.block_size, unfinished)
         except Exception as error:  # of a full disk, each library has its own
             raise InputError(f"{out} cannot be written: {' '.join(str(error).split())}") from error
         (out / CONFIG_NAME).unlink(missing_ok=True)  # of an export that this one replaces

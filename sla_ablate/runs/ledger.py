@@ -68,7 +68,12 @@ def enter(config: RunConfig, data_digest: str, command: str | None = None) -> No
         record = read_summary(folder)
         if record is not None:
             check_folder(folder, record, config, data_digest)
-        if lock is None or (record is not None and record["state"] in FINAL):
+        if lock is None:
+            return
+        if record is not None and record["state"] in FINAL:
+            if config.pattern.label is not None and record["pattern"]["label"] != config.pattern_label():
+                record["pattern"]["label"] = config.pattern_label()
+                write_record(folder, record)
             return
         write_config(folder, config)
         record = record or _new_record(config, identity, data_digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.data.tokenizers import Tokenizer, load_tokenizer
+from sla_ablate.data.tokenizers import CONFIG, FILE, Tokenizer, load_tokenizer
 from sla_ablate.errors import InputError
 from sla_ablate.files import replace_file
 from sla_ablate.model.formats import checkpoint
@@ -15,21 +15,22 @@ from sla_ablate.runs.digests import AGAIN, check, digests
 from sla_ablate.runs.metrics import METRICS
 from sla_ablate.runs.record import BEST, CHECKPOINT, Record, existing_summary, not_done
 
-TOKENIZER = "tokenizer.json"
-MODEL = ("config.json", "model.safetensors", TOKENIZER)
-"""The files of a model's folder."""
+MODEL = ("config.json", "model.safetensors", FILE, CONFIG)
+"""The files of a model's folder; the last one is that of a tokenizer of the user's own."""
 
 
 def save_model(model: GPT, shards: TokenShards, folder: Path) -> None:
     """Write a model and its tokenizer to a folder, each file atomically; one of a run that was removed stays so."""
     checkpoint.save(model, folder)
-    replace_file(folder / TOKENIZER, (shards.folder / TOKENIZER).read_bytes())
+    for name in (CONFIG, FILE):
+        if (shards.folder / name).is_file():
+            replace_file(folder / name, (shards.folder / name).read_bytes())
 
 
 def digests_of(run: Path) -> dict[str, str]:
     """The digests of what a run leaves beside its record and results, for the record of its end."""
-    best = [f"{CHECKPOINT}/{BEST}/{name}" for name in MODEL] if (run / CHECKPOINT / BEST).is_dir() else []
-    return digests(run, [METRICS, *(f"{CHECKPOINT}/{name}" for name in MODEL), *best])
+    models = [f"{folder}/{name}" for folder in (CHECKPOINT, f"{CHECKPOINT}/{BEST}") for name in MODEL]
+    return digests(run, [METRICS, *(path for path in models if (run / path).exists())])
 
 
 def check_model(run: Path, record: Record) -> None:
@@ -70,9 +71,9 @@ def load_run(run: Path) -> tuple[GPT, Tokenizer]:
     Raises:
         InputError: as `load_model`, or the tokenizer is of another vocabulary.
     """
-    model, tokenizer = load_model(run), load_tokenizer(run / CHECKPOINT / TOKENIZER)
+    model, tokenizer = load_model(run), load_tokenizer(run / CHECKPOINT / FILE)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise InputError(
-            f"{run / CHECKPOINT / TOKENIZER} has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}"
+            f"{run / CHECKPOINT / FILE} has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}"
         )
     return model, tokenizer

@@ -34,7 +34,7 @@ from sla_ablate.training.callbacks.usage import Usage
 from sla_ablate.training.callbacks.validation import Validation
 from sla_ablate.training.compilation import compile_blocks
 from sla_ablate.training.divergence import DivergedError, check_loss, check_weights
-from sla_ablate.training.loggers import RunLogger, opened
+from sla_ablate.training.loggers import RunLoggers, opened
 from sla_ablate.training.machine import LIGHTNING_PRECISIONS, device_type, environment, keep_freed_memory
 from sla_ablate.training.module import LanguageModel, build_model, training_loader
 from sla_ablate.training.ranks import Rank, gather, ranks
@@ -82,7 +82,7 @@ def _attempt(
     folder: Path,
     config: RunConfig,
     rank: Rank,
-    logger: RunLogger | None,
+    logger: RunLoggers | None,
     interruption: Interruption,
     say: Voice,
 ) -> None:
@@ -159,6 +159,7 @@ def _attempt(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        limit_val_batches=0,
     )
     model.checkpoint_activations = t.checkpoint_activations
     if t.compile:
@@ -166,7 +167,8 @@ def _attempt(
         say.note("layers are compiled in the first step")
     with interruption.training():
         language_model = LanguageModel(model, config.optim)
-        trainer.fit(language_model, training_loader(config, shards, step, rank.number), ckpt_path=checkpoint)
+        # Validation is a callback's, which scores documents; without a loader Lightning would warn of that.
+        trainer.fit(language_model, training_loader(config, shards, step, rank.number), [], ckpt_path=checkpoint)
     if interruption.requested:
         raise SystemExit(INTERRUPTED)
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from sla_ablate.data.batches import DocumentWindows
 from sla_ablate.data.classes import ClassSums
 from sla_ablate.data.shards import TokenShards
-from sla_ablate.data.tokenizers import END_OF_TEXT
 from sla_ablate.model.evaluating import evaluating
 from sla_ablate.model.gpt import GPT
 
@@ -58,7 +57,7 @@ def document_nll(
     return {
         "context_length": block_size,
         "stride": block_size if stride is None else stride,
-        "start_token": END_OF_TEXT,
+        "start_token": shards.tokenizer.end_of_text_token,
         "documents": documents["id"].tolist(),
         "nll": total.tolist(),
         **{column: documents[column].tolist() for column in ("tokens", "bytes", "words")},

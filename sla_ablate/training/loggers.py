@@ -1,4 +1,4 @@
-"""Loggers beside metrics.jsonl: TensorBoard, Weights & Biases or MLflow, with one run of theirs for each of ours.
+"""Loggers beside metrics.jsonl: CSV, TensorBoard, Weights & Biases, MLflow, with one run of theirs for each of ours.
 
 They are told from a thread. A server that cannot be reached, that goes away or that hangs costs the run a line which
 says so; it is told what it missed when it is back, by the next attempt, or by `sla-ablate send`.
@@ -79,11 +79,14 @@ class RunLogger:
             self._lines.append((step, {name: value for name, value in values.items() if value is not None}))
             self._changed.notify()
 
-    def close(self, status: str) -> bool:
-        """Have its run ended as `FINISHED`, `FAILED` or `KILLED`; False if it could not be told everything in time."""
+    def end(self, status: str) -> None:
+        """Have its run ended as `FINISHED`, `FAILED` or `KILLED`, once it was told everything."""
         with self._changed:
             self._status = status
             self._changed.notify()
+
+    def wait(self, status: str) -> bool:
+        """Wait until its run has ended so; False if it could not be told everything in time."""
         told = -1
         while self._thread.is_alive() and told < self._told:
             told = self._told
@@ -131,18 +134,38 @@ class RunLogger:
             number += 1
 
 
+class RunLoggers:
+    """Tells all loggers of a run; the arguments are those of `opened`."""
+
+    def __init__(self, config: RunConfig, folder: Path, say: Callable[[str], None]) -> None:
+        self._runs = {
+            name: RunLogger(lambda open_=_OPEN[name]: open_(config, folder), name, say)  # type: ignore[misc]
+            for name in config.logger.names
+        }
+
+    def log(self, step: int, **values: float | None) -> None:
+        """See `RunLogger`."""
+        for run in self._runs.values():
+            run.log(step, **values)
+
+    def close(self, status: str) -> list[str]:
+        """End all; the names of those that could not be told everything in time."""
+        for run in self._runs.values():
+            run.end(status)
+        return [name for name, run in self._runs.items() if not run.wait(status)]
+
+
 @contextmanager
-def opened(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Iterator[RunLogger | None]:
-    """The logger of the run of a folder, closed as the block ends; None if it has none.
+def opened(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Iterator[RunLoggers | None]:
+    """The loggers of the run of a folder, closed as the block ends; None if it has none.
 
     Lightning's trainer does not get it: it would close it when training ends, before the final validation.
     """
-    name = config.logger.name
-    if name == "none":
+    if not config.logger.names:
         yield None
         return
     replace_file(folder / UNSENT, b"")
-    run = RunLogger(lambda: _OPEN[name](config, folder), name, say)
+    run = RunLoggers(config, folder, say)
     status = "FAILED"
     try:
         yield run
@@ -151,14 +174,14 @@ def opened(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Itera
         status = "KILLED"
         raise
     finally:
-        if run.close(status):
-            (folder / UNSENT).unlink(missing_ok=True)
+        if lacking := run.close(status):
+            say(f"{' and '.join(lacking)} was not told everything; later: sla-ablate send --trust {folder.parent}")
         else:
-            say(f"{name} was not told everything; later: sla-ablate send --trust {folder.parent}")
+            (folder / UNSENT).unlink(missing_ok=True)
 
 
 def send(folder: Path, config: RunConfig, status: str, say: Callable[[str], None]) -> bool:
-    """Tell the logger of a run that has ended what it has missed of metrics.jsonl; False if it cannot be.
+    """Tell the loggers of a run that has ended what it has missed of metrics.jsonl; False if it cannot be.
 
     Args:
         folder: the run's.
@@ -166,13 +189,13 @@ def send(folder: Path, config: RunConfig, status: str, say: Callable[[str], None
         status: how it ended: `FINISHED`, `FAILED` or `KILLED`.
         say: shows a line to people.
     """
-    run = RunLogger(lambda: _OPEN[config.logger.name](config, folder), config.logger.name, say)
+    run = RunLoggers(config, folder, say)
     lines, others = read_metrics(folder, {}) if (folder / METRICS).exists() else ([], [])
     for line in lines:
         run.log(**line)
     if others:
         say(no_metrics(folder, others))
-    if complete := run.close(status):
+    if complete := not run.close(status):
         (folder / UNSENT).unlink(missing_ok=True)
     return complete
 
@@ -184,6 +207,16 @@ def hyperparameters(config: RunConfig) -> dict[str, str | int | float]:
         if name != "logger":
             flat |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
     return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in flat.items()}
+
+
+def _csv(config: RunConfig, folder: Path) -> _Open:
+    """A logger in `RUN/csv/metrics.csv`, made anew by every attempt."""
+    from lightning.pytorch.loggers import CSVLogger
+
+    shutil.rmtree(folder / "csv", ignore_errors=True)
+    logger = CSVLogger(folder, name="csv", version="", flush_logs_every_n_steps=1)
+    logger.log_hyperparams(hyperparameters(config))
+    return _Open(logger, lambda status: logger.save())
 
 
 def _tensorboard(config: RunConfig, folder: Path) -> _Open:
@@ -217,7 +250,10 @@ def _wandb(config: RunConfig, folder: Path) -> _Open:
         id=identifier.read_text(encoding="utf-8"),
         resume="allow" if config.logger.mode == "online" else None,
         project=config.logger.project,
-        group=config.sweep,
+        group=config.logger.group or config.sweep,
+        entity=config.logger.entity,
+        tags=config.logger.tags or None,
+        notes=config.logger.notes,
         mode=config.logger.mode,
         settings=wandb.Settings(console="off"),  # the terminal's lines are in run.log
     )
@@ -288,4 +324,4 @@ def _active_run(run_id: str) -> Run | None:
     return run if run.info.lifecycle_stage == "active" else None
 
 
-_OPEN = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
+_OPEN = {"csv": _csv, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}

@@ -6,14 +6,16 @@ import ctypes
 import os
 import platform
 import re
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any, Literal
 
 import torch
 
+from sla_ablate import __version__
 from sla_ablate.config.machine import processor, processor_name
 from sla_ablate.config.schema import RunConfig, TrainerConfig
 from sla_ablate.errors import InputError
+from sla_ablate.runs.provenance import CHECKOUT
 
 Precision = Literal["bf16-mixed", "32-true"]
 LIGHTNING_PRECISIONS: dict[str, Precision] = {"bf16": "bf16-mixed", "fp32": "32-true"}
@@ -69,10 +71,20 @@ def environment(config: RunConfig, device: str, trained_in: str, earlier: str | 
 
 def _versions(device: str) -> dict[str, str]:
     """The versions of this package and of all that it requires, and of what CUDA brings where it is in use."""
-    required = [re.match(r"[\w.-]+", line) for line in requires("sla-ablate") or () if "extra ==" not in line]
-    names = ["sla-ablate", *(found[0] for found in required if found)]
+    required = [re.match(r"[\w.-]+", line) for line in _requirements() if "extra ==" not in line]
+    names = [found[0] for found in required if found]
     cuda = {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())} if device == "cuda" else {}
-    return {name: version(name) for name in names} | cuda
+    return {"sla-ablate": __version__} | {name: version(name) for name in names} | cuda
+
+
+def _requirements() -> list[str]:
+    """What this package requires, as it is installed, or as its checkout says that is not."""
+    try:
+        return requires("sla-ablate") or []
+    except PackageNotFoundError:
+        project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+        found = re.search(r"^dependencies = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+        return re.findall(r'^ *"(.+?)"', found[1] if found else "", re.MULTILINE)
 
 
 def keep_freed_memory() -> None:

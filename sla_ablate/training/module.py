@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
@@ -15,22 +16,63 @@ from torch.utils.data import DataLoader, Sampler
 from sla_ablate.config.schema import OptimConfig, RunConfig
 from sla_ablate.data.batches import TrainingBatches
 from sla_ablate.data.shards import TokenShards
+from sla_ablate.model.config import GPTConfig
 from sla_ablate.model.gpt import GPT
+from sla_ablate.patterns import SkipPattern
 from sla_ablate.processes.signals import in_data_worker
 
 
 class LanguageModel(L.LightningModule):
-    """Trains a GPT, whatever its pattern, on batches of tokens [B, T + 1]."""
+    """Trains a GPT, whatever its pattern; the runs of the harness are of this module too.
 
-    def __init__(self, model: GPT, optim: OptimConfig) -> None:
+    A batch is token ids [B, T + 1], T at most the model's block size: each token but the first is predicted from those
+    before it in its row. `validation_loss` is a mean over tokens, in nats, without label smoothing.
+
+    Args:
+        model: with its initial weights; or the `model` of this module's hyperparameters, for one with fresh weights.
+        optim: the optimizer and its schedule, or its fields; the batch size is the data loader's. None: the defaults.
+    """
+
+    def __init__(self, model: GPT | Mapping[str, Any], optim: OptimConfig | Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.model = model
-        self.optim = optim
+        self.model = model if isinstance(model, GPT) else _with_fresh_weights(**model)
+        self.optim = optim if isinstance(optim, OptimConfig) else OptimConfig(**(optim or {}))
+        pattern = self.model.pattern
+        described = {
+            "config": asdict(self.model.config),
+            "key_source": pattern.key_source.tolist(),
+            "value_source": pattern.value_source.tolist(),
+        }
+        self.save_hyperparameters({"model": described, "optim": asdict(self.optim)})
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, T] -> logits [B, T, V]."""
+        logits: Tensor = self.model(tokens)
+        return logits
 
     def training_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
-        """Mean cross-entropy of one micro-batch, nats per token, as `loss`, which Lightning divides, and as `nats`."""
+        """Mean cross-entropy of one micro-batch, nats per token, as `loss`, which Lightning divides, and as `nats`.
+
+        Logs it as `loss`, with label smoothing; `lr` is logged when the optimizer steps.
+        """
         loss: Tensor = self.model(batch[:, :-1], batch[:, 1:], self.optim.label_smoothing)
-        return {"loss": loss, "nats": loss.detach()}
+        nats = loss.detach()
+        self.log("loss", nats)
+        return {"loss": loss, "nats": nats}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the learning rate of this step: after it, the schedule has set the next one's."""
+        self.log("lr", optimizer.param_groups[0]["lr"])
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Mean cross-entropy of a batch, nats per token; logs `validation_loss`, the mean over all tokens."""
+        loss = self.model.nll(batch[:, :-1], batch[:, 1:]).mean()
+        self.log("validation_loss", loss, batch_size=len(batch) * (batch.shape[1] - 1), sync_dist=True)
+        return loss
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Negative log-likelihood of each token but the first of its row, [B, T] in nats."""
+        return self.model.nll(batch[:, :-1], batch[:, 1:])
 
     def configure_gradient_clipping(self, optimizer: Any, *unused: Any, **also_unused: Any) -> None:
         """Clip the norm of the whole gradient.
@@ -46,6 +88,10 @@ class LanguageModel(L.LightningModule):
         optimizer = adamw(self.model, self.optim)
         scheduler = LambdaLR(optimizer, lambda step: learning_rate(step, self.optim) / self.optim.lr)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _with_fresh_weights(config: Mapping[str, Any], key_source: list[list[int]], value_source: list[list[int]]) -> GPT:
+    return GPT(GPTConfig(**config), SkipPattern.from_tables(key_source, value_source))
 
 
 def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:

@@ -19,12 +19,12 @@ from sla_ablate import GPT
 from sla_ablate.config.schema import ModelConfig, PatternConfig, RunConfig
 from sla_ablate.data.config import DataConfig
 from sla_ablate.data.shards import prepare
+from sla_ablate.data.tokenizers import FILE
 from sla_ablate.errors import InputError
 from sla_ablate.runs import ledger
 from sla_ablate.runs.data import data_of_all
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.record import CHECKPOINT, read_record, write_record
-from sla_ablate.runs.trained import TOKENIZER
 
 COMMANDS = {
     "status": ["status", "SWEEP"],
@@ -54,7 +54,7 @@ def received(tmp_path_factory, small_corpus, record) -> Path:
         write_record(run, {**read_record(run), **results, "state": "done"})
         torch.manual_seed(0)
         GPT(config.gpt_config(257), config.skip_pattern()).save(run / CHECKPOINT)
-        shards.tokenizer.save(run / CHECKPOINT / TOKENIZER)
+        shards.tokenizer.save(run / CHECKPOINT / FILE)
         (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "loss": 1.0}) + "\n")
         (run / "run.log").touch()
     return folder / "sweep"

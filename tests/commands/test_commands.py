@@ -270,12 +270,15 @@ def test_prepare_makes_each_corpus_of_a_sweep_once(here, tiny):
 def test_patterns_of_one_model(here):
     done = here("patterns")
     assert done.returncode == 0, done.stderr
-    rows = {line.split()[0]: line for line in done.stdout.splitlines()[2:]}
+    table, lacking = done.stdout.split("\nnot with these options:\n")
+    rows = {line.split()[0]: line for line in [*table.splitlines()[3:], *lacking.splitlines()]}
     conf = Path(__file__).parents[2] / "conf" / "pattern"
-    assert set(rows) == {"pattern", *(path.stem for path in conf.glob("*.yaml"))}
+    names = {path.stem for path in conf.glob("*.yaml")}
+    assert set(rows) == names - {"lasagna", "sla_far"}  # the same tables as others
+    assert rows["sla"].endswith("   SLA, distance 4, 3 of 4 heads (also sla_far)")
     assert rows["baseline"].split() == ["baseline", "1.000", "1.000", "baseline"]
     assert rows["cla"].split()[1] == "0.500"
-    assert rows["cla"].endswith("   CLA, groups of 2")
+    assert rows["cla"].endswith("   CLA, groups of 2 (also lasagna)")
     assert "needs pattern.key_source" in rows["tables"]
     assert len(here("patterns", "model=micro,nano").stdout.split("relative to the baseline:")) == 3
 
@@ -486,3 +489,42 @@ def test_completion_knows_commands_groups_and_keys(here, monkeypatch):
     assert "pattern.kv_layers=" in complete("sla-ablate patterns pattern.kv")
     assert "pattern=sla_far" in complete("sla-ablate train pattern=sla")
     assert complete("sla-ablate train -m optim.label") == ["optim.label_smoothing="]
+    assert complete("sla-ablate train trainer.strategy=") == ["trainer.strategy=ddp", "trainer.strategy=fsdp"]
+    assert complete("sla-ablate train -m pattern=cla,sla_n") == ["pattern=cla,sla_near"]
+    launchers = ["basic", "local", "ray", "slurm", "slurm_local"]  # and none of Hydra's own
+    assert complete("sla-ablate train hydra/launcher=") == [f"hydra/launcher={name}" for name in launchers]
+    assert complete("sla-ablate figure j") == ["jsd"]
+    assert complete("sla-ablate reproduce layer") == ["layer_count"]
+    assert complete("sla-ablate report --pa") == ["--patterns"]
+    assert "--shard" in complete("sla-ablate train --")
+
+
+def test_help_comes_at_once():
+    """That of no command imports what takes long."""
+    program = f"""
+import contextlib, io, sys
+from sla_ablate import commands
+for name in [*{commands.names()!r}, ""]:
+    with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.suppress(SystemExit):
+        commands.main([*name.split(), "--help"])
+    assert "usage: sla-ablate " + name in told.getvalue(), name
+print(*{{"torch", "hydra", "lightning", "matplotlib", "pandas", "pyarrow", "scipy", "transformers"}} & {{*sys.modules}})
+"""
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "\n"
+
+
+@pytest.mark.parametrize("typed", ["optim.lr=1e40", "optim.lr=1,1E+40", "optim.steps=0010_000_000_000", "seed=-01"])
+def test_a_number_is_told_as_it_was_typed(here, typed):
+    key, _, values = typed.partition("=")
+    assert f"{key}={values.split(',')[-1]} is not possible" in here("train", "-m", "scale=smoke", typed).stderr
+
+
+def test_a_package_of_the_users_that_hides_ours_is_told(tmp_path):
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "__init__.py").touch()
+    command = [sys.executable, "-m", "sla_ablate", "report", "runs/demo"]
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{tmp_path / 'analysis'} hides the package `analysis` of sla-ablate; rename it" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sla_ablate.config import compose as module
-from sla_ablate.config.compose import compose, compose_cell, describe
+from sla_ablate.config.compose import compose, compose_cell
 from sla_ablate.errors import InputError
 
 
@@ -61,5 +61,9 @@ def test_a_home_of_nobody_is_told():
             compose([f"{key}='~nobody-at-all/x'"])
 
 
-def test_defaults_are_shown_as_they_are_written():
-    assert "\n  output: runs\n" in describe()
+def test_several_loggers_keep_the_options_of_each():
+    logger = compose(["logger=[csv,wandb,mlflow]", "logger.tags=[a,b]", "logger.mode=offline"]).configs[0].logger
+    assert (logger.names, logger.tags, logger.mode) == (["csv", "wandb", "mlflow"], ["a", "b"], "offline")
+    configs = compose(["logger=[wandb,csv]", "seed=0,1"], True).configs
+    assert [config.logger.names for config in configs] == [["wandb", "csv"]] * 2
+    assert compose(["logger=none"]).configs[0].logger.names == []

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from sla_ablate.data import progress, tokenizers
+from sla_ablate.data.config import DataConfig
 from sla_ablate.data.tokenizers import (
     END_OF_TEXT,
     BytePairTokenizer,
     ByteTokenizer,
     load_tokenizer,
     token_dtype,
+    tokenizer_of,
 )
 from sla_ablate.errors import InputError
 
@@ -215,3 +217,119 @@ def test_tokens_have_their_bytes(tokenizer):
     assert b"".join(tokenizer.token_bytes[i] for i in ids) == text.encode()
     assert len(tokenizer.token_bytes) == tokenizer.vocab_size
     assert tokenizer.token_bytes[tokenizer.end_of_text] == b""
+
+
+def byte_level():
+    """As GPT-2's, with a token before every text that its file asks for, and a limit of five tokens."""
+    theirs = Tokenizer.from_str(BytePairTokenizer.train(TEXTS, 290).backend.to_str())
+    theirs.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, theirs.token_to_id(END_OF_TEXT))]
+    )
+    theirs.enable_truncation(5)
+    theirs.enable_padding()
+    return theirs
+
+
+def like_llama():
+    """BPE of words that begin with a mark, and bytes for what is not in its vocabulary."""
+    theirs = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    theirs.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    theirs.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    theirs.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=320, special_tokens=special, show_progress=False))
+    return theirs
+
+
+def like_bert():
+    """Words cut into pieces, in lower case, what is not known as one token."""
+    theirs = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    theirs.normalizer = normalizers.BertNormalizer()
+    theirs.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    theirs.decoder = decoders.WordPiece()
+    special = ["[UNK]", "[CLS]", "[SEP]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=80, special_tokens=special, show_progress=False)
+    theirs.train_from_iterator(TEXTS, trainer)
+    return theirs
+
+
+def like_t5():
+    """The likeliest pieces, of words that begin with a mark."""
+    theirs = Tokenizer(models.Unigram())
+    theirs.normalizer = normalizers.NFKC()
+    theirs.pre_tokenizer, theirs.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    special = ["<unk>", "</s>"]
+    trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False)
+    theirs.train_from_iterator(TEXTS, trainer)
+    return theirs
+
+
+KINDS = {make.__name__: make() for make in (byte_level, like_llama, like_bert, like_t5)}
+ENDS = {"byte_level": END_OF_TEXT, "like_llama": "</s>", "like_bert": "[SEP]", "like_t5": "</s>"}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def own(request, tmp_path_factory):
+    """A tokenizer of the library's and ours of its file."""
+    theirs = KINDS[request.param]
+    path = tmp_path_factory.mktemp("own") / "my tokenizer.json"
+    theirs.save(str(path))
+    ours = tokenizer_of(DataConfig(tokenizer=str(path)))
+    assert ours.end_of_text_token == ENDS[request.param]
+    assert ours.end_of_text == theirs.token_to_id(ENDS[request.param])
+    return theirs, ours
+
+
+@given(texts=st.lists(st.text(), max_size=3))
+def test_an_own_tokenizer_gives_the_librarys_ids(own, texts):
+    theirs, ours = own
+    whole = Tokenizer.from_str(theirs.to_str())
+    whole.no_truncation()
+    whole.no_padding()
+    whole.encode_special_tokens = True
+    encoded = ours.encode_batch(texts)
+    expected = [whole.encode(text, add_special_tokens=False).ids for text in texts]
+    assert [ids.tolist() for ids in encoded] == expected
+    assert [ours.decode(ids) for ids in encoded] == [whole.decode(ids, skip_special_tokens=False) for ids in expected]
+
+
+def test_an_own_tokenizer_is_kept_as_it_came(own, tmp_path):
+    theirs, ours = own
+    ours.save(tmp_path / "tokenizer.json")
+    assert (tmp_path / "tokenizer.json").read_text() == theirs.to_str(pretty=True)
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert (loaded.fingerprint, loaded.end_of_text) == (ours.fingerprint, ours.end_of_text)
+    text = f"the nation {ours.end_of_text_token} año"  # which is text there, and ends nothing
+    (ids,) = loaded.encode_batch([text])
+    assert (ours.end_of_text in ids) == ('"Unigram"' in theirs.to_str())
+    text = " ".join(TEXTS[:2])
+    pieces = b"".join(loaded.token_bytes[i] for i in loaded.encode_batch([text])[0]).decode()
+    expected = text.lower().replace(",", " ,") if ours.end_of_text_token == "[SEP]" else text
+    assert pieces.split() == expected.split()
+
+
+def test_the_token_that_ends_a_document(tmp_path):
+    theirs = Tokenizer(models.WordLevel({"a": 0, "b": 1, "stop": 9}, unk_token="a"))  # with a gap in its ids
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InputError, match=r"does not say which token ends a document; add data.end_of_text"):
+        tokenizer_of(DataConfig(tokenizer=str(tmp_path)))
+    with pytest.raises(InputError, match=r"data.end_of_text 'stopp' is unknown; .*did you mean 'stop'"):
+        tokenizer_of(DataConfig(tokenizer=str(tmp_path), end_of_text="stopp"))
+    ours = tokenizer_of(DataConfig(tokenizer=str(tmp_path), end_of_text="stop"))
+    assert (ours.end_of_text, ours.vocab_size, len(ours.token_bytes)) == (9, 10, 10)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "b", "lstrip": False}}))
+    assert tokenizer_of(DataConfig(tokenizer=str(tmp_path))).end_of_text == 1
+    prints = {tokenizer_of(DataConfig(tokenizer=str(tmp_path), end_of_text=end)).fingerprint for end in ("b", "stop")}
+    assert len(prints) == 2
+    with pytest.raises(InputError, match="end_of_text is of use to a tokenizer of your own, not to bpe"):
+        tokenizer_of(DataConfig(end_of_text="stop"))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"model": {"vocab": {}}}', "é"])
+def test_what_is_no_tokenizer_is_told(tmp_path, text):
+    (tmp_path / "mine.json").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=r"mine.json (is no tokenizer|does not say)"):
+        tokenizer_of(DataConfig(tokenizer=str(tmp_path / "mine.json")))
+    with pytest.raises(InputError, match=r"there is no .*tokenizer.json"):
+        tokenizer_of(DataConfig(tokenizer=str(tmp_path)))

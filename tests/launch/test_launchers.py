@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sla_ablate.config import extras
-from sla_ablate.config.compose import data_root
+from sla_ablate.config.root import data_root
 from sla_ablate.errors import InputError
 from sla_ablate.launch.plan import plan
 

@@ -209,9 +209,9 @@ def test_every_member_reads_only_layers_at_or_below(config):
     assert pattern.key_source.shape == (config.model.n_layer, config.model.n_head)
     for table in (pattern.key_source, pattern.value_source):
         assert ((table >= 0) & (table <= own)).all()
-        if p.name in ("sla", "window", "first_layer", "skip_v1", "random"):
+        if p.name in ("sla", "sla_count", "window", "first_layer", "skip_v1", "random"):
             assert ((table < own).sum(axis=1) <= p.heads).all()
-        if p.name in ("sla", "window"):
+        if p.name in ("sla", "sla_count", "window"):
             assert (own - table <= p.distance).all()
     if p.name == "condensed" and p.kv_layers and p.share == "both":
         assert pattern.keys_read.any(axis=1).sum() == p.kv_layers
@@ -348,3 +348,13 @@ def test_impossible_patterns_are_refused_in_one_line(make, message):
     with pytest.raises(InputError, match=message) as refused:
         make()
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("n_layer", "n_head"), [(2, 1), (2, 3), (3, 1), (4, 2), (5, 5)])
+def test_every_default_is_possible(n_layer, n_head):
+    for name in MECHANISMS.keys() - {"tables", "layer_types"}:  # which have none
+        config = RunConfig(ModelConfig(n_layer=n_layer, n_head=n_head), PatternConfig(name))
+        assert config.skip_pattern().key_source.shape == (n_layer, n_head)
+        assert config.pattern_slug()
+    for constructor in (SkipPattern.skip_layer, SkipPattern.window, SkipPattern.random):
+        assert constructor(n_layer, n_head).key_source.shape == (n_layer, n_head)

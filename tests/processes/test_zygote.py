@@ -145,7 +145,7 @@ def test_a_system_without_processes_is_told(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 @pytest.mark.parametrize("of", [supervise, analyze], ids=["sweeps", "analysis"])
-def test_what_is_preloaded_leaves_one_thread(executor, tmp_path, monkeypatch, of):
+def test_what_is_preloaded_leaves_one_thread(executor, tmp_path, monkeypatch, capfd, of):
     """A lock that another thread holds in the moment of a fork is never released in the child.
 
     OpenBLAS ends its own threads before one.
@@ -160,3 +160,18 @@ def test_what_is_preloaded_leaves_one_thread(executor, tmp_path, monkeypatch, of
         log.seek(0)
         assert len(threads := log.read().decode().splitlines()) == 1, threads
     zygote.close()
+    assert capfd.readouterr().err == ""  # Python 3.12 and later warn of a fork with threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_threads_at_a_fork_are_told(executor, tmp_path, capfd):
+    (tmp_path / "threaded.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+    zygote = Zygote(executor, ["threaded"], os.environ)
+    with (tmp_path / "log").open("wb") as log:
+        assert [ending(zygote.start("pass", log.fileno())) for _ in range(2)] == [0, 0]
+    zygote.close()
+    told = [line for line in capfd.readouterr().err.splitlines() if "Warning" not in line and "fork()" not in line]
+    (line,) = told
+    assert line.startswith("the process that starts runs has threads, so that a run may hang: ")

@@ -61,6 +61,7 @@ WITHOUT_EFFECT = {
         "logger.project": "p",
         "logger.mode": "offline",
         "logger.tracking_uri": "sqlite://",
+        **{"logger.entity": "me", "logger.group": "g", "logger.tags": ["a"], "logger.notes": "n"},
     },
     **{
         "limits.minutes": 9.0,
@@ -69,14 +70,15 @@ WITHOUT_EFFECT = {
         "output": "elsewhere",
         "data.cache": "another",
     },
-    **{"trainer.accelerator": "cpu"},
+    **{"trainer.accelerator": "cpu", "pattern.label": "Ours"},
 }
 """Another value for each key that leaves the result as it is, bit for bit."""
 ORDER_OF_SUMS = {"optim.micro_batches": 2, "trainer.devices": 2, "trainer.threads": 2, "trainer.compile": True}
 """Another value for each key that changes in which order numbers are added, and nothing else."""
-TESTED_ELSEWHERE = {"trainer.strategy", "pattern.options", "data.reader", "data.corpus"}
+TESTED_ELSEWHERE = {"trainer.strategy", "pattern.options", "data.reader", "data.corpus", "data.end_of_text"}
 """Keys that count beside others only: several devices (tests/training/test_many_devices.py), a pattern and a reader of
-the user's own (tests/test_outside.py), a corpus without a path (tests/data/test_books.py)."""
+the user's own (tests/test_outside.py), a corpus without a path (tests/data/test_books.py), a tokenizer of one's own
+(tests/data/test_tokenizers.py)."""
 
 
 @pytest.fixture

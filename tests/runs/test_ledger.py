@@ -61,6 +61,20 @@ def test_a_run_that_is_not_done_takes_new_options_and_one_that_is_done_does_not(
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_a_run_that_is_done_takes_a_label_and_nothing_else(config, folder):
+    config.pattern.name = "sla"
+    ledger.enter(config, "digest")
+    folder = run_folder(config, identify(config, "digest"))
+    finish(folder)
+    before = read_record(folder)
+    config.pattern.label = "Ours"
+    ledger.enter(config, "digest")
+    assert run_folder(config, identify(config, "digest")) == folder
+    after = read_record(folder)
+    assert after.pop("pattern") == {**before.pop("pattern"), "label": "Ours"}
+    assert after == before
+
+
 def test_a_held_run_is_not_touched(config, folder):
     with claim(folder):
         config.trainer.threads = 2

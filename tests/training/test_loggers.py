@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 from mlflow_server import Server
 from test_resume import FORKSERVER
 
@@ -55,7 +57,14 @@ def metrics(run: Path) -> Points:
 
 def told(logger: str, run: Path) -> tuple[Points, dict[str, str], str | None]:
     """What a logger has of a run: points, hyper-parameters as text, and how it ended where the logger keeps that."""
-    return {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}[logger](run)
+    return {"csv": _csv, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}[logger](run)
+
+
+def _csv(run: Path):
+    table = pd.read_csv(run / "csv" / "metrics.csv").set_index("step")
+    points = {name: list(column.dropna().items()) for name, column in table.items()}
+    values = yaml.safe_load((run / "csv" / "hparams.yaml").read_text())
+    return points, {name: str(value) for name, value in values.items()}, None
 
 
 def _tensorboard(run: Path):
@@ -122,7 +131,7 @@ def _mlflow(run: Path):
 
 
 ENDINGS = {
-    "tensorboard": dict.fromkeys(("done", "interrupted", "failed")),
+    **dict.fromkeys(("csv", "tensorboard"), dict.fromkeys(("done", "interrupted", "failed"))),
     "wandb": {"done": "0", "interrupted": "preempting 1", "failed": "1"},
     "mlflow": {"done": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"},
 }
@@ -200,6 +209,23 @@ def test_attempts_at_a_run_are_one_run_of_the_logger(logger, run, config, monkey
     assert rounded(points) == rounded(metrics(run))
     assert points.keys() == {"loss", "validation_loss"}
     assert ending == ENDINGS[logger]["failed"]
+
+
+@pytest.mark.slow
+def test_several_loggers_are_told_the_same(run, config):
+    config.logger = LoggerConfig(
+        "csv,tensorboard,wandb", mode="offline", entity="team", group="paper", tags=["a", "b"], notes="as in §3"
+    )
+    with opened(config, run, print) as log:
+        Metrics(run / "metrics.jsonl", log).append(step=2, loss=5.25)
+    for logger in config.logger.names:
+        assert rounded(told(logger, run)[0]) == {"loss": [(2, 5.25)]}
+    (path,) = (run / "wandb").glob("offline-run-*/*.wandb")
+    (sent,) = {
+        (r.entity, r.run_group, tuple(r.tags), r.notes) for each in _wandb_records(path) if (r := each.run).run_id
+    }
+    assert sent == ("team", "paper", ("a", "b"), "as in §3")
+    assert not (run / UNSENT).exists()
 
 
 @pytest.mark.slow
@@ -397,6 +423,7 @@ def test_a_sweep_that_is_interrupted_tells_a_logger_what_it_writes(sweep, logger
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["logger=[csv,wandbb]"], "logger 'wandbb' is unknown; .*did you mean 'wandb'"),
         (["logger=wandbb"], "logger 'wandbb' is unknown; .*did you mean 'wandb'"),
         (["logger.name=mlfow"], "logger.name 'mlfow' is unknown; .*did you mean 'mlflow'"),
         (["logger=wandb", "logger.mode=of"], "logger.mode 'of' is unknown; choose from online, offline"),

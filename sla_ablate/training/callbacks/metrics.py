@@ -13,7 +13,7 @@ import lightning as L
 from sla_ablate.errors import InputError
 from sla_ablate.files import digest_of, naming, opened
 from sla_ablate.text.words import as_json
-from sla_ablate.training.loggers import RunLogger
+from sla_ablate.training.loggers import RunLoggers
 
 
 class Metrics(L.Callback):
@@ -23,10 +23,10 @@ class Metrics(L.Callback):
 
     Args:
         path: of the file; None on all ranks but the first, which write none.
-        logger: is told every line too, by a resumed run from the first on; it knows which it still holds.
+        logger: all are told every line too, by a resumed run from the first on; each knows which it still holds.
     """
 
-    def __init__(self, path: Path | None, logger: RunLogger | None = None) -> None:
+    def __init__(self, path: Path | None, logger: RunLoggers | None = None) -> None:
         self.path = path
         self.logger = logger
 

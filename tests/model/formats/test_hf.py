@@ -11,7 +11,7 @@ import re
 import resource
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,7 @@ from sla_ablate.data.tokenizers import END_OF_TEXT, BytePairTokenizer, ByteToken
 from sla_ablate.errors import InputError
 from sla_ablate.runs.identity import SCHEMA
 from sla_ablate.runs.record import write_record
+from sla_ablate.runs.trained import save_model
 from sla_ablate.training.evaluation import document_nll
 
 pytest.importorskip("transformers")
@@ -424,6 +425,30 @@ def test_an_export_replaces_nothing_but_an_export(corpus, shards, tmp_path):
     assert model(**cut).logits.shape[1] == 48
     export(run, other / "checkpoints", force=True)
     assert AutoModelForCausalLM.from_pretrained(other / "checkpoints").config.model_type == "sla-gpt"
+
+
+def test_an_own_tokenizer_is_exported_as_it_came(corpus, tmp_path):
+    theirs = BytePairTokenizer.train(["the state of the Union"] * 9, 262).backend
+    theirs.add_special_tokens(["<stop>"])
+    theirs.enable_truncation(4)
+    mine = PreTrainedTokenizerFast(tokenizer_object=theirs, eos_token="<stop>", model_max_length=7)
+    mine.save_pretrained(tmp_path / "mine")
+    shards = prepare(replace(corpus, tokenizer=str(tmp_path / "mine")), log=str)
+    assert shards.folder.name.startswith("speeches-own-")
+    gpt = model_of(**MODELS["sla"], block_size=48, vocab_size=shards.tokenizer.vocab_size).float()
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    save_model(gpt, shards, run / "checkpoints")
+    write_record(run, {"schema": SCHEMA, "state": "done", "error": None, "results": {}})
+    export(run, tmp_path / "out")
+    name = "tokenizer.json"
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "mine" / name).read_bytes()
+    exported, model = (auto.from_pretrained(tmp_path / "out") for auto in (AutoTokenizer, AutoModelForCausalLM))
+    assert exported.eos_token_id == model.generation_config.eos_token_id == shards.tokenizer.end_of_text == 262
+    assert exported.model_max_length == 48
+    (document, *_) = read_documents(corpus)
+    ids = exported(document.text, add_special_tokens=False)["input_ids"]
+    assert ids == shards.tokenizer.encode_batch([document.text])[0].tolist()
 
 
 def test_export_of_no_run_is_one_line(tmp_path, capsys):
