@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 
 from analysis.figure_names import FIGURES as NAMES
 from analysis.figure_names import OF_RUNS
+from analysis.figures.captions import caption, question
 from analysis.figures.differences import paired_differences
 from analysis.figures.style import FORMATS, render, styled
 from analysis.selection import EVERYTHING, Selection
@@ -55,8 +57,8 @@ def write_figures(
 ) -> Iterator[Path]:
     """Draw figures of a sweep, or `all`, into `out` (default `<sweep>/figures`); yields each file once it is there.
 
-    Files are `<name>.svg`, `.pdf` and `.png`, with several settings `<name>-<setting>.*`; the names of those that show
-    a selection end with it.
+    Files are `<name>.svg`, `.pdf` and `.png`, and `.txt` with the caption; with several settings `<name>-<setting>.*`.
+    The names of those that show a selection end with it.
 
     Args:
         names: one or several of `FIGURES`, or `all`, with a run all of `OF_RUNS`; or those of functions of the user's
@@ -88,11 +90,12 @@ def write_figures(
                 lacking.append(str(error))
                 continue
             file = (each if len(settings) == 1 else f"{each}-{setting}") + selection.suffix
-            pictures = {out / f"{file}.{suffix}": render(figure, suffix) for suffix in FORMATS}
+            told = caption(draw, data)
+            files = {f".{suffix}": render(figure, suffix, question(draw), told.strip()) for suffix in FORMATS}
             with alone_in(out):
-                for path, picture in pictures.items():
-                    replace_file(path, picture)
-            yield from pictures
+                for suffix, content in {**files, ".txt": told.encode()}.items():
+                    replace_file(out / f"{file}{suffix}", content)
+            yield from (out / f"{file}{suffix}" for suffix in (*files, ".txt"))
         if "heads" in vars(data) and data.unmeasured:
             runs = ", ".join(data.unmeasured)
             lacking.append(f"not analyzed, so in no figure of heads: {runs}; run: sla-ablate analyze {sweep}")
@@ -120,6 +123,7 @@ def _own(name: str) -> Callable[[SweepData], Figure]:
         raise InputError(f"figure {name!r} is no function; write one of SweepData")
 
     @styled
+    @wraps(function)
     def draw(data: SweepData) -> Figure:
         figure = function(data)
         if not isinstance(figure, Figure):

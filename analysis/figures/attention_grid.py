@@ -35,9 +35,8 @@ def attention_grid(data: SweepData) -> Figure:
     layers = attention_maps(data, record)
     n_head, n_tokens = len(layers[0].q), layers[0].n_tokens
     size = min(1, (PAGE - 1.5) / n_head - 0.08)
-    figure, grid = page(len(layers), n_head, len(layers) * (size + 0.08) + 0.9, sharex="all", sharey="all")
-    figure.set_figwidth(n_head * (size + 0.08) + 1.5)
-    figure.set_layout_engine("compressed")
+    height, width = len(layers) * (size + 0.08) + 0.9, n_head * (size + 0.08) + 1.5
+    figure, grid = page(len(layers), n_head, height, width, "compressed", sharex="all", sharey="all")
     image: AxesImage
     for maps, row in zip(layers, grid[::-1], strict=True):
         for head, (axes, matrix) in enumerate(zip(row, pooled(maps, SIZE), strict=True)):
@@ -56,7 +55,9 @@ def attention_grid(data: SweepData) -> Figure:
         axes.set_title(str(head) if head else "head 0")
     grid[-1, n_head // 2].set_xlabel("key (token)")
     grid[-1, 0].tick_params(labelleft=True, labelbottom=True)
-    figure.supylabel("query (token)", fontsize=8)
+    for label, side in zip(grid[-1, 0].get_xticklabels(), ("left", "right"), strict=True):
+        label.set_horizontalalignment(side)  # in the middle of its tick it would push the panels apart
+    figure.supylabel("query (token)")
     stride = -(-n_tokens // SIZE)
     label = "attention" if stride == 1 else f"attention (greatest of {stride} × {stride})"
     figure.colorbar(image, ax=grid, label=label, shrink=0.4, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])

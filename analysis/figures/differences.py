@@ -8,14 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.comparison import BASELINE, Record, by_setting, comparison_table, seed_differences
-from analysis.figures.style import COLUMN, looks, styled, wrap
+from analysis.figures.style import COLUMN, canvas, looks, styled, wrap
 from analysis.statistics import paired_interval
 from analysis.sweep_data import SweepData
 from sla_ablate.errors import InputError
 
 
 def differences(data: SweepData) -> Figure:
-    """Which patterns have a lower loss than the baseline, and do the seeds resolve it?"""
+    """Which patterns have a lower loss than the baseline, and do the seeds resolve it?
+
+    Seed-paired differences, every seed a dot above its pattern's mean with its 95 % t-interval.
+    """
     return paired_differences(data.records, data.chosen)
 
 
@@ -38,7 +41,7 @@ def paired_differences(records: Sequence[Record], order: Sequence[str] = ()) -> 
         raise InputError("no pattern has a done run paired with a done baseline run")
 
     look = looks(ranked, chosen=bool(order))
-    figure = Figure(figsize=(COLUMN, 0.9 + 0.4 * len(patterns)), layout="constrained")
+    figure = canvas(COLUMN, 0.9 + 0.4 * len(patterns))
     axes = figure.add_subplot()
     axes.spines["left"].set_visible(False)
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)

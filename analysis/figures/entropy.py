@@ -19,5 +19,5 @@ def entropy(data: SweepData) -> Figure:
     for axes in panels:
         axes.axhline(1, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
         axes.set_ylim(0, 1.12)
-    panels[0].annotate("uniform", (1, 1.01), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
+    panels[0].annotate("uniform", (1, 1.01), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     return figure

@@ -38,9 +38,11 @@ def head_map(data: SweepData) -> Figure:
         raise InputError("head_map shows how heads lie to each other, and there is only one")
     rows_each = 2 * PAIRS // n_heads**2 // 2 * 2  # even, as strata are of two
     points, stress = classical_scaling(divergences(layers, min(MOST_ROWS, max(LEAST_ROWS, rows_each))))
-    figure, grid = page(2, len(runs), 4.4, sharex="all", sharey="all")
-    figure.set_figwidth(min(PAGE, 1.4 + 1.7 * len(runs)))
-    figure.set_layout_engine("compressed")
+    width = min(PAGE, 1.4 + 1.7 * len(runs))
+    tall = np.ptp(points[:, 1]) / max(np.ptp(points[:, 0]), 1e-9)  # of a panel, in its widths
+    lines = max(wrap(record["pattern"]["label"]).count("\n") for record in runs) + 2
+    height = 2 * max(1.0, (width - 1.4) / len(runs) * tall) + 1.1 + 0.14 * lines
+    figure, grid = page(2, len(runs), height, width, "compressed", sharex="all", sharey="all")
     rows = (
         ("layer", "layer", ORDER, Normalize(0, int(entropy["layer"].max()))),
         ("value", "entropy / ln(keys)", HEATMAP, Normalize(0, 1)),
@@ -59,13 +61,14 @@ def head_map(data: SweepData) -> Figure:
             axes.margins(0.1)
         ticks = MaxNLocator(5, integer=column == "layer")
         figure.colorbar(ScalarMappable(norm, colours), ax=panels.tolist(), label=label, ticks=ticks)
-    figure.supylabel("dimension 2 (√nats)", fontsize=8)
+    figure.supylabel("dimension 2 (√nats)")
     for record, first, last in zip(runs, grid[0], grid[-1], strict=True):
         first.set_title(f"{wrap(record['pattern']['label'])}\nseed {record['seed']}")
         last.set_xlabel("dimension 1 (√nats)")
     figure.legend(
-        handles=role_handles("one head", "white"), loc="outside lower center", ncols=2, title=f"stress {stress:.2f}"
-    )
+        handles=role_handles("one head", "white"), loc="outside lower center", ncols=2,
+        title=f"stress {stress:.2f}; 0: two dimensions show all",
+    )  # fmt: skip
     tell_left_out(figure, data)
     return figure
 

@@ -23,9 +23,8 @@ def layer_similarity(data: SweepData) -> Figure:
     table = table[table["pattern"].isin(patterns)]
     seeds = sorted(table["seed"].unique())
     size = min(1.2, 4.9 / len(seeds))
-    figure, grid = page(len(patterns), len(seeds), len(patterns) * (size + 0.12) + 0.7, sharey="all", sharex="all")
-    figure.set_figwidth(min(PAGE, len(seeds) * (size + 0.1) + 1.6))
-    figure.set_layout_engine("compressed")
+    height, width = len(patterns) * (size + 0.12) + 0.7, min(PAGE, len(seeds) * (size + 0.1) + 1.6)
+    figure, grid = page(len(patterns), len(seeds), height, width, "compressed", sharey="all", sharex="all")
     for pattern, row in zip(patterns, grid, strict=True):
         for seed, axes in zip(seeds, row, strict=True):
             run = table[(table["pattern"] == pattern) & (table["seed"] == seed)]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETDOWNBASE, CARETUPBASE
 from matplotlib.patches import Patch
 
 from analysis.figures.shown import shown_patterns
-from analysis.figures.style import PAGE, ROLES, SHOWN, Look, layer_axis, wrap
+from analysis.figures.style import PAGE, ROLES, SHOWN, Look, canvas, layer_axis, wrap
 from analysis.statistics import paired_interval
 from analysis.sweep_data import SweepData
 
@@ -57,8 +59,26 @@ def with_mean(axes: Axes, table: pd.DataFrame, x: str, value: str, shift: float,
     axes.errorbar(at, means, half, fmt=marker, color=colour, markersize=2.8, elinewidth=0.7, capsize=1.2, zorder=3)
 
 
+def cut_intervals(panels: Iterable[Axes], low: float, high: float) -> None:
+    """Limit the y axis that panels share to what is drawn from `low` to `high`; arrows mark intervals that go on.
+
+    Few seeds can have intervals beside which nothing else is seen.
+    """
+    for axes in panels:
+        axes.set_ylim(low, high)
+        for container in axes.containers:
+            if not isinstance(container, ErrorbarContainer):
+                continue
+            whole = [ends for part in container.lines[2] for ends in part.get_segments() if len(ends)]
+            for (x, bottom), (_, top) in whole:
+                for end, beyond, marker in ((high, top > high, CARETUPBASE), (low, bottom < low, CARETDOWNBASE)):
+                    if beyond:
+                        axes.plot(x, end, marker=marker, color="black", markersize=3, clip_on=False, linestyle="none")
+
+
 def heads_by_layer(data: SweepData, metric: str, label: str) -> tuple[Figure, list[Axes]]:
-    """A panel for each pattern with a marker for each head of every seed: own heads left of the layer, skip right."""
+    """A panel for each pattern with a marker for each head of every seed: where a layer has both, own heads stand
+    left of its tick and skip heads right of it."""
     patterns = shown_patterns(data)
     table = data.of_heads(metric)
     n_layer = table["layer"].max() + 1
@@ -66,9 +86,12 @@ def heads_by_layer(data: SweepData, metric: str, label: str) -> tuple[Figure, li
     for axes, pattern in zip(grid[0], patterns, strict=True):
         mine = table[table["pattern"] == pattern]
         seeds = sorted(mine["seed"].unique())
+        has_both = mine.groupby("layer")["role"].nunique() > 1
         for (seed, role), heads in mine.groupby(["seed", "role"]):
-            shift = (-0.2 if role == "own" else 0.2) + 0.24 * (seeds.index(seed) - (len(seeds) - 1) / 2) / len(seeds)
-            role_dots(axes, heads["layer"].astype(float) + shift, heads["value"], str(role), 3.2 if n_layer <= 8 else 2)
+            layers = heads["layer"].astype(float)
+            beside = heads["layer"].map(has_both) * (-0.2 if role == "own" else 0.2)
+            shift = beside + 0.24 * (seeds.index(seed) - (len(seeds) - 1) / 2) / len(seeds)
+            role_dots(axes, layers + shift, heads["value"], str(role), 3.2 if n_layer <= 8 else 2)
         axes.set_title(wrap(pattern))
         layer_axis(axes)
     grid[0, 0].set_ylabel(label)
@@ -112,9 +135,12 @@ def pattern_handles(looks: Mapping[str, Look]) -> list[Line2D]:
     ]
 
 
-def page(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, Any]:
-    """A figure of a page's width and its axes [rows, columns], sharing the axes of rows and columns."""
-    figure = Figure(figsize=(PAGE, height), layout="constrained")
+def page(
+    rows: int, columns: int, height: float, width: float = PAGE, layout: str = "constrained", **options: Any
+) -> tuple[Figure, Any]:
+    """A figure, of a page's width if nothing else is said, and its axes [rows, columns], sharing those of rows and
+    columns."""
+    figure = canvas(width, height, layout)
     grid = figure.subplots(rows, columns, squeeze=False, **{"sharex": "col", "sharey": "row", **options})
     return figure, grid
 

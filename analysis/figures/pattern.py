@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,18 +25,25 @@ def pattern(data: SweepData) -> Figure:
     An arc leads from a skip head down to the layer whose keys and values it reads; where keys and values are read from
     different layers, they have a panel each. A hollow marker is a head whose own keys and values no head reads.
     """
+    runs = [record["pattern"] for record in shown_runs(data)]
+    figure = drawn_patterns(
+        {run["label"]: SkipPattern.from_tables(run["key_source"], run["value_source"]) for run in runs}
+    )
+    tell_left_out(figure, data)
+    return figure
+
+
+@styled
+def drawn_patterns(patterns: Mapping[str, SkipPattern]) -> Figure:
+    """Patterns of one shape, each with its name, as `pattern` shows those of a sweep."""
     panels = [
-        (f"{wrap(record['pattern']['label'])}\n{panel[0]}", panel)
-        for record in shown_runs(data)
-        for panel in diagram.panels(
-            SkipPattern.from_tables(record["pattern"]["key_source"], record["pattern"]["value_source"])
-        )
+        (f"{wrap(label)}\n{panel[0]}", panel) for label, each in patterns.items() for panel in diagram.panels(each)
     ]
     columns = min(len(panels), SHOWN)
     rows = -(-len(panels) // columns)
     n_layer, n_head = panels[0][1][1].shape
-    figure, grid = page(rows, columns, rows * (0.9 + 0.22 * n_layer) + 0.4, sharey="all", sharex="none")
-    figure.set_figwidth(min(PAGE, max(COLUMN, 0.9 + columns * max(1.3, 0.3 * n_head))))
+    width = min(PAGE, max(COLUMN, 0.9 + columns * max(1.3, 0.3 * n_head)))
+    figure, grid = page(rows, columns, rows * (0.9 + 0.22 * n_layer) + 0.4, width, sharey="all", sharex="none")
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for axes, (title, panel) in zip(grid.flat, panels, strict=False):
@@ -52,7 +61,6 @@ def pattern(data: SweepData) -> Figure:
         label="skip head, own keys and values not computed",
     )  # fmt: skip
     figure.legend(handles=[*handles, hollow], loc="outside lower center", ncols=3 if columns > 2 else 1)
-    tell_left_out(figure, data)
     return figure
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from analysis.comparison import paired_deltas
 from analysis.figures.panels import paired_by, pattern_handles, seeds_and_mean, tell_left_out
 from analysis.figures.shown import shown_patterns
-from analysis.figures.style import COLUMN, styled
+from analysis.figures.style import COLUMN, canvas, styled
 from analysis.sweep_data import SweepData
 
 
@@ -23,7 +23,7 @@ def position(data: SweepData) -> Figure:
     table = data.by_position("nll")
     buckets = sorted(table["position"].unique())
     table = table.assign(bucket=table["position"].map(buckets.index))
-    figure = Figure(figsize=(COLUMN, 3.6), layout="constrained")
+    figure = canvas(COLUMN, 3.6)
     above, below = figure.subplots(2, sharex=True)
     for pattern, look in looks.items():
         seeds_and_mean(above, table[table["pattern"] == pattern], "bucket", look)

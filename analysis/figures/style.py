@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.comparison import BASELINE
+from sla_ablate.errors import InputError
 from sla_ablate.text import escape
 
 COLUMN, PAGE = 3.4, 7.0
@@ -36,7 +41,9 @@ _RC: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 8,
+    "figure.labelsize": 8,
     "figure.titlesize": 8,
+    "font.sans-serif": ["Arial", "Helvetica", "DejaVu Sans", "sans-serif"],
     "font.size": 8,
     "hatch.linewidth": 0.5,
     "legend.fontsize": 7,
@@ -46,6 +53,7 @@ _RC: dict[Any, Any] = {
     "lines.markersize": 3.5,
     "pdf.fonttype": 42,  # TrueType, which publishers ask for
     "savefig.dpi": 300,
+    "svg.fonttype": "none",  # text stays text, to be searched, edited and read aloud
     "svg.hashsalt": "sla-ablate",  # otherwise the ids in the file are random
     "xtick.labelsize": 7,
     "xtick.major.width": 0.6,
@@ -53,6 +61,8 @@ _RC: dict[Any, Any] = {
     "ytick.major.width": 0.6,
 }
 _Drawing = TypeVar("_Drawing", bound=Callable[..., Figure])
+_PLACE: ContextVar[Axes | None] = ContextVar("_PLACE", default=None)
+"""The user's axes whose place the next figure takes."""
 
 
 class Look(NamedTuple):
@@ -86,8 +96,37 @@ SHOWN = 1 + len(_OTHERS)
 
 
 def styled(draw: _Drawing) -> _Drawing:
-    """A function that draws, with this style."""
-    return mpl.rc_context(_RC)(draw)
+    """A function that draws, with this style but for what the user has set."""
+
+    @wraps(draw)
+    def drawn(*arguments: Any, **options: Any) -> Figure:
+        untouched = {name: value for name, value in _RC.items() if mpl.rcParams[name] == mpl.rcParamsDefault[name]}
+        with mpl.rc_context(untouched):
+            return draw(*arguments, **options)
+
+    return cast("_Drawing", drawn)
+
+
+def canvas(width: float, height: float, layout: str = "constrained") -> Figure:
+    """A new figure of so many inches; within `drawing_on`, the place of the user's axes instead."""
+    place = _PLACE.get()
+    if place is None:
+        return Figure(figsize=(width, height), layout=layout)
+    spec, figure = place.get_subplotspec(), place.get_figure(root=False)
+    if spec is None or figure is None:
+        raise InputError("ax is no subplot; take one of plt.subplots() or figure.add_subplot()")
+    place.remove()
+    return cast("Figure", figure.add_subfigure(spec))  # all that is drawn with is common to both
+
+
+@contextmanager
+def drawing_on(axes: Axes | None) -> Iterator[None]:
+    """Have the figures drawn in the block take the place of axes of the user's; None: figures of their own."""
+    token = _PLACE.set(axes)
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
 
 
 def looks(ranked: Iterable[str], chosen: bool = False) -> dict[str, Look]:
@@ -117,16 +156,32 @@ def layer_axis(axes: Axes) -> None:
 
 
 @styled
-def _saved(figure: Figure, buffer: io.BytesIO, suffix: str) -> Figure:
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    figure.savefig(buffer, format=suffix, metadata=undated.get(suffix))
+def _saved(figure: Figure, buffer: io.BytesIO, suffix: str, title: str, description: str) -> Figure:
+    metadata: dict[str, dict[str, str | None]] = {
+        "svg": {"Date": None, "Title": title},
+        "pdf": {"CreationDate": None, "Title": title, "Subject": description},
+        "png": {"Title": title, "Description": description},
+    }
+    given = {name: value for name, value in metadata[suffix].items() if value != ""}
+    figure.savefig(buffer, format=suffix, metadata=given)
     return figure
 
 
-def render(figure: Figure, suffix: str) -> bytes:
-    """The figure as a file of a type of `FORMATS`; equal figures give equal bytes."""
-    _saved(figure, buffer := io.BytesIO(), suffix)
-    return buffer.getvalue()
+def render(figure: Figure, suffix: str, title: str = "", description: str = "") -> bytes:
+    """The figure as a file of a type of `FORMATS`; equal figures give equal bytes.
+
+    Args:
+        figure: what is drawn.
+        suffix: of `FORMATS`.
+        title: what the figure shows, for those who find or hear the file.
+        description: what its marks are and what they are of.
+    """
+    _saved(figure, buffer := io.BytesIO(), suffix, title, description)
+    data = buffer.getvalue()
+    if suffix == "svg" and description:
+        end = b"</title>"
+        data = data.replace(end, end + f"\n <desc>{html.escape(description, quote=False)}</desc>".encode(), 1)
+    return data
 
 
 def natural(label: str) -> list[tuple[int, str]]:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.comparison import BASELINE
+from analysis.figures.captions import marks
 from analysis.figures.items import KINDS, baseline_curve, classes, curves, item_figure
 from analysis.figures.style import render
 from analysis.items import html
@@ -94,7 +95,7 @@ def _figure(
         figure = draw(table)
     except InputError:
         return ""
-    about = " ".join((documented.__doc__ or "").split("\n\n")[1].split())
+    about = marks(documented)
     width = round(figure.get_figwidth() * _PIXELS_PER_INCH)
     return html.figure(html.scrolling(html.picture(render(figure, "svg"), words, width), "Figure"), about)
 

@@ -37,7 +37,8 @@ def make_record(pattern="baseline", seed=0, nats=2.0, *, setting="s1", state="do
         "pairing": f"{setting}/{seed}",
         "setting": setting,
         "config": {
-            "model": {"block_size": 256, "dropout": None},
+            "model": {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 256, "dropout": None},
+            "data": {"corpus": "books"},
             "optim": {"lr": 0.001, "steps": 3, "batch_size": 1},
             "pattern": {"name": pattern},
             "seed": seed,

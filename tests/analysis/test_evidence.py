@@ -91,5 +91,5 @@ def test_a_run_under_two_names_is_one_in_tables_and_figures(here, sweep, monkeyp
     assert data.unmeasured == []
     assert (sweep / "report" / "diversity.md").read_text().count("Δ skip, also tables x |") == 3
     monkeypatch.setattr("analysis.figures.FORMATS", ("svg",))
-    (path,) = write_figures("pattern", sweep, run=str(twin))
+    path, _ = write_figures("pattern", sweep, run=str(twin))
     assert "skip" in path.read_text()

@@ -7,10 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_hex
@@ -21,7 +24,9 @@ from analysis.comparison import BASELINE
 from analysis.figures import FIGURES, OF_RUNS, open_sweep, render, write_figures
 from analysis.figures.attention import N_MIN, divergences, pooled
 from analysis.figures.head_map import classical_scaling
-from analysis.figures.style import FORMATS, PAGE, ROLES, looks
+from analysis.figures.panels import cut_intervals
+from analysis.figures.pattern import drawn_patterns
+from analysis.figures.style import FORMATS, PAGE, ROLES, drawing_on, looks
 from analysis.statistics import paired_interval
 from sla_ablate import GPT, GPTConfig, SkipPattern
 from sla_ablate.commands import main
@@ -257,7 +262,7 @@ def test_training(data):
             lines = (data.folder / f"{pattern}-s{seed}-s1/metrics.jsonl").read_text().splitlines()
             losses[pattern, seed] = [row["loss"] for row in map(json.loads, lines) if "loss" in row]
     black = line(above, color="#000000", linestyle="-")
-    np.testing.assert_allclose(black[:3], [losses[BASELINE, seed] for seed in range(3)])
+    np.testing.assert_allclose(black, [np.mean([losses[BASELINE, seed] for seed in range(3)], 0)])
     deltas = [np.subtract(losses["skip", seed], losses[BASELINE, seed]) for seed in range(3)]
     colour = looks([BASELINE, "skip"])["skip"].colour
     np.testing.assert_allclose(line(below, color=colour), [*deltas, np.mean(deltas, 0)])
@@ -334,9 +339,11 @@ def test_command_line_draws_one_figure_of_one_run(with_models, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["figure", "attention_grid", str(folder), "--run", "baseline-s1-s1"])
     assert exit_.value.code == 0
-    written = [str(folder / f"figures/attention_grid.{suffix}") for suffix in FORMATS]
+    written = [str(folder / f"figures/attention_grid.{suffix}") for suffix in (*FORMATS, "txt")]
     assert capsys.readouterr().out.splitlines() == written
-    assert {path.name for path in (folder / "figures").iterdir()} == {f"attention_grid.{suffix}" for suffix in FORMATS}
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        f"attention_grid.{suffix}" for suffix in (*FORMATS, "txt")
+    }
 
 
 def test_head_map_shows_every_head_in_its_layer_and_says_the_stress(with_models):
@@ -395,7 +402,7 @@ def test_settings_have_a_file_each(tmp_path, record, monkeypatch):
             (tmp_path / one["run_id"]).mkdir()
             write_record(tmp_path / one["run_id"], one)
     names = [path.name for path in write_figures("differences", tmp_path)]
-    assert names == ["differences-s1.svg", "differences-s2.svg"]
+    assert names == [f"differences-s{n}.{suffix}" for n in (1, 2) for suffix in ("svg", "txt")]
 
 
 def test_a_command_draws_the_same_whatever_a_user_has_set(analyzed, tmp_path, data):
@@ -415,3 +422,57 @@ def test_a_command_draws_the_same_whatever_a_user_has_set(analyzed, tmp_path, da
 def test_neither_pyplot_nor_torch_is_imported():
     code = "import sys, analysis.figures; sys.exit(any(m in sys.modules for m in ('matplotlib.pyplot', 'torch')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_text_of_an_svg_is_text_with_title_and_description(data, analyzed, tmp_path):
+    paths = {path.suffix: path for path in write_figures("entropy", analyzed, tmp_path)}
+    assert set(paths) == {".svg", ".pdf", ".png", ".txt"}
+    told = paths[".txt"].read_text(encoding="utf-8").strip()
+    assert told.startswith("Which heads look at few tokens")
+    assert re.search(r"n = .*\. Model: 2 layers × .*Corpus: .*documents\.$", told)
+    root = ElementTree.fromstring(paths[".svg"].read_bytes())
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.find(f"{space}title").text == told.split("?")[0] + "?"
+    assert root.find(f"{space}desc").text == told
+    assert "layer" in {text.text for text in root.iter(f"{space}text")}
+    assert Image.open(paths[".png"]).text["Description"] == told
+
+
+@pytest.mark.parametrize("name", FROM_TABLES)
+def test_a_figure_takes_the_place_of_axes(name, data):
+    figure, (left, right) = plt.subplots(1, 2, layout="constrained", figsize=(12, 6))
+    right.plot([0, 1])
+    with drawing_on(left):
+        part = FIGURES[name](data)
+    FigureCanvasAgg(figure).draw()
+    assert left not in figure.axes
+    assert right in figure.axes
+    assert part in figure.subfigs
+    alone = FIGURES[name](data)
+    assert len(part.findobj(Axes)) == len(alone.findobj(Axes))
+    plt.close(figure)
+
+
+def test_axes_that_are_no_subplot_are_refused(data):
+    axes = mpl.figure.Figure().add_axes((0, 0, 1, 1))
+    with drawing_on(axes), pytest.raises(InputError, match="no subplot"):
+        FIGURES["training"](data)
+
+
+def test_what_a_user_has_set_holds(data):
+    with mpl.rc_context({"font.size": 11, "axes.labelsize": 13}):
+        axes = FIGURES["entropy"](data).axes[0]
+        assert axes.yaxis.label.get_fontsize() == 13
+    assert FIGURES["entropy"](data).axes[0].yaxis.label.get_fontsize() == 8
+
+
+def test_a_bare_pattern_is_drawn():
+    assert_legible(drawn_patterns({"SLA": SkipPattern.skip_layer(12, 12)}))
+
+
+def test_intervals_that_are_cut_have_an_arrow_at_their_end():
+    axes = mpl.figure.Figure().add_subplot()
+    axes.errorbar([0, 1], [1, 1], [0.2, 9], fmt="o")
+    cut_intervals([axes], 0, 2)
+    assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines[-2:]) == [(1, 0), (1, 2)]
+    assert len(axes.lines) == 3  # the means, and an arrow at either end of the second interval

@@ -81,4 +81,4 @@ def test_a_run_is_named_by_any_path_to_it(sweep, here, monkeypatch, run):
     monkeypatch.chdir(folder)
     done = here("figure", "pattern", "..", "--out", "figures", "--run", run.format(folder.name) or str(folder))
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 3
+    assert len(done.stdout.splitlines()) == 4

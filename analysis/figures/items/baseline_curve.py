@@ -8,7 +8,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from analysis.compute_equivalence import REACH
 from analysis.figures.items.marks import SEEDS
-from analysis.figures.style import PAGE, styled
+from analysis.figures.style import PAGE, canvas, styled
 from analysis.items.table import ItemTable
 from sla_ablate.errors import InputError
 
@@ -26,7 +26,7 @@ def baseline_curve(table: ItemTable) -> Figure:
     found = next((found for found in map(table.curves.of, table.done) if found.curve), None)
     if found is None or found.curve is None:
         raise InputError(f"{table.item.name} at {table.scale} has no curve of the baseline")
-    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
+    figure = canvas(PAGE, 2.6)
     left, right = figure.subplots(1, 2, sharex=True)
     runs = found.residuals()
     for _, size in runs.groupby("parameters"):

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.items.marks import LOWER_IS_BETTER, zero
-from analysis.figures.style import PAGE, Look, styled, wrap
+from analysis.figures.style import PAGE, Look, canvas, styled, wrap
 from analysis.items.classes import CLASSES, PARTITIONS, class_table, extremes
 from analysis.items.table import ItemTable
 from sla_ablate.errors import InputError
@@ -30,7 +30,7 @@ def classes(table: ItemTable) -> Figure:
         raise InputError(f"{table.item.name} at {table.scale} has no pair of runs with losses by class of token")
     chosen = extremes(table)
     partitions = list(dict.fromkeys(found["partition"]))
-    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
+    figure = canvas(PAGE, 2.9)
     widths = [3 + found[found["partition"] == partition]["class"].nunique() for partition in partitions]
     panels = figure.subplots(1, len(partitions), sharey=True, width_ratios=widths, squeeze=False)[0]
     for axes, partition in zip(panels, partitions, strict=True):

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from analysis.comparison import paired_deltas
 from analysis.figures.items.marks import DELTA, series_handles, zero
-from analysis.figures.style import PAGE, looks, styled
+from analysis.figures.style import PAGE, canvas, looks, styled
 from analysis.items.table import ItemTable
 from sla_ablate.errors import InputError
 
@@ -38,7 +38,7 @@ def curves(table: ItemTable) -> Figure:
         raise InputError(f"{table.item.name} at {table.scale} has no training curves")
     points["value"] = points["value"].astype(float)
     series = looks(dict.fromkeys(table.rows.sort_values("nats_per_token_mean")["pattern"]))
-    figure = Figure(figsize=(PAGE, 3.0), layout="constrained")
+    figure = canvas(PAGE, 3.0)
     left, right = figure.subplots(1, 2, sharex=True)
     zero(right)
     points["at"] = points["setting"] + " " + points["step"].astype(str)  # both are a part of what is a pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -9,7 +10,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from analysis.comparison import BASELINE
 from analysis.figures.items.marks import DELTA
-from analysis.figures.style import PAGE, styled
+from analysis.figures.style import PAGE, canvas, styled
 from analysis.items.columns import delta_text, key_title, minus, plain
 from analysis.items.table import ItemTable, verdict
 
@@ -27,7 +28,7 @@ def grid(table: ItemTable) -> Figure:
     x, y = table.item.figure["x"], table.item.figure["y"]
     rows = table.rows[(table.rows["pattern"] != BASELINE) & (table.rows["pairs"] > 0)]
     wide = rows.pivot_table(index=y, columns=x, values="delta")
-    figure = Figure(figsize=(PAGE, 1.2 + 0.42 * len(wide)), layout="constrained")
+    figure = canvas(PAGE, 1.2 + 0.42 * len(wide))
     axes = figure.add_subplot()
     extent = max(float(wide.abs().max().max()), 1e-6)
     image = axes.imshow(wide, cmap=DIVERGING, norm=TwoSlopeNorm(0, -extent, extent), aspect="auto", origin="lower")
@@ -35,7 +36,7 @@ def grid(table: ItemTable) -> Figure:
         place = (list(wide.columns).index(row[x]), list(wide.index).index(row[y]))
         text = delta_text(row, digits=3).replace(" [", "\n[")
         axes.annotate(
-            minus(text), place, ha="center", va="center", fontsize=7,
+            minus(text), place, ha="center", va="center", fontsize=mpl.rcParams["legend.fontsize"],
             fontweight="normal" if verdict(row) == "not resolved" else "bold",
             color="white" if abs(row["delta"]) > 0.6 * extent else "black",
         )  # fmt: skip

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.items.marks import LOWER_IS_BETTER, one_seed
-from analysis.figures.style import PAGE, Look, styled, wrap
+from analysis.figures.style import PAGE, Look, canvas, styled, wrap
 from analysis.items.table import ItemTable
 from analysis.statistics import paired_interval
 from sla_ablate.errors import InputError
@@ -33,7 +33,7 @@ def heads(table: ItemTable) -> Figure:
         raise InputError(f"{table.item.name} at {table.scale} has no pair of runs whose heads were measured")
     ranked = dict.fromkeys(table.rows.sort_values("nats_per_token_mean")["pattern"])
     patterns = [pattern for pattern in ranked if pattern in set(pairs["pattern"])]
-    figure = Figure(figsize=(PAGE, max(3.2, 0.9 + 0.3 * len(patterns))), layout="constrained")
+    figure = canvas(PAGE, max(3.2, 0.9 + 0.3 * len(patterns)))
     axes = figure.add_subplot()
     axes.axhline(0, color="black", linewidth=0.8, zorder=0)
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
@@ -52,7 +52,7 @@ def heads(table: ItemTable) -> Figure:
             Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", markersize=5,
                    markeredgecolor="black", markeredgewidth=0.6, label=wrap(pattern, 28))
         )  # fmt: skip
-    corner: dict[str, Any] = {"xycoords": "axes fraction", "fontsize": 7, "color": "#555555"}
+    corner: dict[str, Any] = {"xycoords": "axes fraction", "color": "#555555"}
     axes.annotate("more diverse, lower loss", (0.99, 0.02), ha="right", va="bottom", **corner)
     axes.annotate("less diverse, higher loss", (0.01, 0.98), ha="left", va="top", **corner)
     axes.margins(0.08)

@@ -16,7 +16,7 @@ from analysis.figures.items.marks import (
     series_handles,
     zero,
 )
-from analysis.figures.style import COLUMN, PAGE, Look, looks, styled
+from analysis.figures.style import COLUMN, PAGE, Look, canvas, looks, styled
 from analysis.items.columns import key_title, plain
 from analysis.items.table import ItemTable
 from analysis.statistics import paired_interval
@@ -37,7 +37,7 @@ def line(table: ItemTable) -> Figure:
 def _of_one_pattern(table: ItemTable) -> Figure:
     x = table.item.figure["x"]
     rows = table.rows[(table.rows["pattern"] != BASELINE) & (table.rows["pairs"] > 0)].sort_values(x)
-    figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
+    figure = canvas(COLUMN, 2.9)
     axes = figure.add_subplot()
     zero(axes)
     axes.plot(range(len(rows)), rows["delta"], color=SEEDS, linewidth=0.6, zorder=0)
@@ -55,7 +55,7 @@ def _of_all_settings(table: ItemTable) -> Figure:
     rows, deltas = table.rows, table.deltas
     series = looks(dict.fromkeys(rows.sort_values("nats_per_token_mean")["pattern"]))
     values = sorted(rows[x].unique())
-    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
+    figure = canvas(PAGE, 2.9)
     left, right = figure.subplots(1, 2)
     for pattern, look in series.items():
         _losses(left, table, pattern, values, look)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from analysis.comparison import BASELINE
 from analysis.figures.items.marks import DELTA, judged, judged_legend
-from analysis.figures.style import PAGE, styled, wrap
+from analysis.figures.style import PAGE, canvas, styled, wrap
 from analysis.items.columns import key_title, plain
 from analysis.items.table import ItemTable
 
@@ -25,7 +25,7 @@ def rows(table: ItemTable) -> Figure:
         keys = [f"{key_title(key).lower()} {plain(row[key])}" for key in own]
         names.append(wrap(", ".join([row["pattern"], *keys]), 46))
     lines = max(name.count("\n") + 1 for name in names)
-    figure = Figure(figsize=(PAGE, 0.9 + max(0.3, 0.13 * lines + 0.05) * len(found)), layout="constrained")
+    figure = canvas(PAGE, 0.9 + max(0.3, 0.13 * lines + 0.05) * len(found))
     axes = figure.add_subplot()
     axes.spines["left"].set_visible(False)
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
