@@ -44,7 +44,7 @@ def jsd(data: SweepData) -> Figure:
     if not runs:
         raise InputError(f"none of the chosen runs was analyzed; run: sla-ablate analyze {data.folder}")
     figure = canvas(PAGE, len(runs) * height + 0.3)
-    left, right = figure.subfigures(1, 2, width_ratios=[PAGE - _BAR, _BAR])
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[PAGE - _BAR, _BAR])[0]
     parts = left.subfigures(len(runs), 1, squeeze=False)[:, 0]
     for part, record in zip(parts, runs, strict=True):
         grid = part.subplots(2 * rows, columns, squeeze=False, height_ratios=[1, 3] * rows)

@@ -16,7 +16,7 @@ from matplotlib.markers import CARETDOWNBASE, CARETUPBASE
 from matplotlib.patches import Patch
 
 from analysis.figures.shown import shown_patterns
-from analysis.figures.style import PAGE, ROLES, SHOWN, Look, canvas, layer_axis, wrap
+from analysis.figures.style import PAGE, ROLES, SHOWN, Layout, Look, canvas, layer_axis, wrap
 from analysis.statistics import paired_interval
 from analysis.sweep_data import SweepData
 
@@ -136,7 +136,7 @@ def pattern_handles(looks: Mapping[str, Look]) -> list[Line2D]:
 
 
 def page(
-    rows: int, columns: int, height: float, width: float = PAGE, layout: str = "constrained", **options: Any
+    rows: int, columns: int, height: float, width: float = PAGE, layout: Layout = "constrained", **options: Any
 ) -> tuple[Figure, Any]:
     """A figure, of a page's width if nothing else is said, and its axes [rows, columns], sharing those of rows and
     columns."""

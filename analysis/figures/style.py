@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -60,6 +60,7 @@ _RC: dict[Any, Any] = {
     "ytick.labelsize": 7,
     "ytick.major.width": 0.6,
 }
+Layout = Literal["constrained", "compressed"]
 _Drawing = TypeVar("_Drawing", bound=Callable[..., Figure])
 _PLACE: ContextVar[Axes | None] = ContextVar("_PLACE", default=None)
 """The user's axes whose place the next figure takes."""
@@ -107,7 +108,7 @@ def styled(draw: _Drawing) -> _Drawing:
     return cast("_Drawing", drawn)
 
 
-def canvas(width: float, height: float, layout: str = "constrained") -> Figure:
+def canvas(width: float, height: float, layout: Layout = "constrained") -> Figure:
     """A new figure of so many inches; within `drawing_on`, the place of the user's axes instead."""
     place = _PLACE.get()
     if place is None:
