@@ -47,6 +47,7 @@ def trained(tmp_path_factory, small_corpus):
         ledger.enter(config, shards.digest)
         run = run_folder(config, identify(config, shards.digest))
         model = build_model(config, 257)
+        (run / CHECKPOINT).mkdir()
         save_model(model, shards, run / CHECKPOINT)
         (run / "metrics.jsonl").write_text('{"step": 1, "loss": 5.0}\n')
         end = ending()
