@@ -28,7 +28,7 @@ from sla_ablate.files import alone_in, claim, inside, remove_unfinished, replaci
 from sla_ablate.processes import outcome
 from sla_ablate.processes.live import Bar, View, shown
 from sla_ablate.processes.pool import call_each
-from sla_ablate.runs.data import data_of_all
+from sla_ablate.runs.data import data_of_all, prepare_from
 from sla_ablate.runs.digests import digest
 from sla_ablate.runs.record import CHECKPOINT, Record, read_config, read_record
 from sla_ablate.runs.sweep import check_all_read, read_sweep, tell_others
@@ -88,7 +88,7 @@ class Effort:
             raise InputError(f"stride={self.stride} is not possible; choose 1 or more")
 
 
-def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool:
+def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False, data_path: str | None = None) -> bool:
     """Measure the done runs of a sweep, each once, and write `<sweep>/analysis/heads.parquet` and `runs.parquet`.
 
     A run whose `analysis.parquet` is up to date is not measured again. On a GPU runs are measured one at a time.
@@ -98,6 +98,7 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
         effort: how much is measured.
         jobs: runs measured at a time, each in a process with one thread.
         trust: prepare the corpora that the runs' configurations name, where their tokens are not there any more.
+        data_path: where the corpus of the runs lies now; None: its tokens are found, or where the configurations say.
 
     Returns:
         Whether every done run is measured; those that failed are told and left out of `heads.parquet`.
@@ -116,6 +117,8 @@ def analyze(sweep: Path, effort: Effort, jobs: int, trust: bool = False) -> bool
         raise InputError(f"no run of {sweep} is done, so there is nothing to analyze: {count_states(runs)}")
     if effort.stride is not None:
         _check_stride(effort.stride, done)
+    if data_path is not None:
+        prepare_from(data_path, done)
     out = inside(sweep, "analysis")
     out.mkdir(exist_ok=True)
     with alone_in(out):

@@ -70,6 +70,20 @@ def _path(text: str) -> Path:
     return absolute(text) if text.startswith("~") else Path(text)
 
 
+def add_data_path(parser: Parser) -> None:
+    """Have a parser take `data.path=PATH`, where the corpus lies now, as `data_path` of its options."""
+    parser.add_argument(
+        "data_path", nargs="?", type=_data_path, metavar="data.path=PATH", help="where the runs' corpus lies now"
+    )
+
+
+def _data_path(text: str) -> str:
+    name, _, path = text.partition("=")
+    if name != "data.path" or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is unknown here; allowed: data.path=PATH")
+    return path
+
+
 def add_force(parser: Parser) -> None:
     """Have a parser know `--force`, without which nothing of others is overwritten."""
     parser.add_argument("--force", action="store_true", help="write there whatever it holds")

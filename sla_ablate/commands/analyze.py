@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sla_ablate.bounds import Bounds
-from sla_ablate.commands._arguments import Parser, add_trust, number
+from sla_ablate.commands._arguments import Parser, add_data_path, add_trust, number
 
-USAGE = "SWEEP [--tokens N] [--query-rows N] [--stride N] [--metric NAME] [--jobs N] [--trust]"
+USAGE = "SWEEP [data.path=PATH] [--tokens N] [--query-rows N] [--stride N] [--metric NAME] [--jobs N] [--trust]"
 
 _TOKENS = number(Bounds(1, 10**12))
 
@@ -42,11 +42,12 @@ def run(arguments: list[str]) -> int:
         metavar="N",
         help="runs at a time, on one core each (default: all cores)",
     )
+    add_data_path(parser)
     add_trust(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from analysis.analyze import Effort, analyze
     from sla_ablate.config.machine import parallel_runs
 
     effort = Effort(options.tokens, options.query_rows, options.stride, sorted(set(options.metric)))
     jobs = options.jobs or parallel_runs(1, 1, "cpu")
-    return 0 if analyze(options.sweep, effort, jobs, options.trust) else 1
+    return 0 if analyze(options.sweep, effort, jobs, options.trust, options.data_path) else 1

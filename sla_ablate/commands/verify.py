@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sla_ablate.bounds import Bounds
-from sla_ablate.commands._arguments import Parser, number
+from sla_ablate.commands._arguments import Parser, add_data_path, number
 from sla_ablate.text import escape
 
-USAGE = "SWEEP|RUN [--runs N]"
+USAGE = "SWEEP|RUN [--runs N] [data.path=PATH]"
 
 
 def run(arguments: list[str]) -> int:
@@ -18,7 +18,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--runs", type=number(Bounds(1, 10**6)), metavar="N", help="also score the models of N done runs again"
     )
-    options = parser.parse_args(arguments)
+    add_data_path(parser)
+    options = parser.parse_intermixed_args(arguments)
     from analysis import stored
     from sla_ablate.files import without_dots
     from sla_ablate.runs.sweep import check_all_read, tell_others
@@ -42,7 +43,10 @@ def run(arguments: list[str]) -> int:
             whole.append(each)
     if options.runs is not None:
         from analysis.rescore import rescore
+        from sla_ablate.runs.data import prepare_from
 
+        if options.data_path:
+            prepare_from(options.data_path, [each.folder for each in whole[: options.runs]])
         for each in whole[: options.runs]:
             agrees, line = rescore(each.folder, each.record)
             print(escape.line(f"{each.folder.name}  {line}"), flush=True)

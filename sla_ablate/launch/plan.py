@@ -22,7 +22,7 @@ from sla_ablate.patterns import SkipPattern
 from sla_ablate.runs.data import finder
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.ledger import check_folder
-from sla_ablate.runs.record import Record, read_config, read_summary
+from sla_ablate.runs.record import FINAL, Record, read_config, read_summary
 from sla_ablate.runs.sweep import LeftOut, check_all_read, read_sweep
 from sla_ablate.text.telling import tell, waiting
 
@@ -148,7 +148,10 @@ def stored_plan(
 def _stored(
     folder: Path, record: Record, config: RunConfig, hydra: DictConfig, data_of: Callable[[Path], TokenShards]
 ) -> Run:
-    (run,) = _checked([config], hydra, lambda: [data_of(folder)])
+    if record["state"] in FINAL and "data" in record:  # nothing is to be done, so its corpus need not be there
+        run = Run(config, record["data"]["digest"], config.data.vocab_size)
+    else:
+        (run,) = _checked([config], hydra, lambda: [data_of(folder)])
     check_folder(folder, record, config, run.data_digest)
     return run
 

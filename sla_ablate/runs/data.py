@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -12,6 +13,26 @@ from sla_ablate.data.shards import TokenShards, prepare, prepared_in
 from sla_ablate.errors import InputError
 from sla_ablate.runs.identity import setting_of
 from sla_ablate.runs.record import existing_summary, read_config
+
+
+def prepare_from(path: str, runs: Iterable[Path]) -> None:
+    """Prepare the corpus of runs from where it lies now, in the user's own cache, so that it is found by what it is.
+
+    Args:
+        path: `data.path`, in the place of the one in the runs' configurations.
+        runs: their folders.
+
+    Raises:
+        InputError: a run was trained with other data, or the corpus cannot be read.
+    """
+    made: dict[str, TokenShards] = {}
+    for run in runs:
+        config = read_config(run)
+        data = replace(config.data, path=path, cache=DataConfig().cache)
+        key = repr(data)
+        made[key] = shards = made.get(key) or prepare(data)
+        if setting_of(config, shards.digest) != existing_summary(run)["setting"]:
+            raise InputError(f"data.path={path} holds other data than {run} was trained with")
 
 
 def data_of_all(runs: Iterable[Path], may_prepare: bool = False) -> list[TokenShards]:
@@ -50,7 +71,7 @@ def finder(may_prepare: bool = False) -> Callable[[Path], TokenShards]:
         others = [str(path) for path in manifests if path.parent not in readable]
         raise InputError(
             f"{run / 'config.yaml'} names other data, or another model, than the run was trained with, or data that"
-            f" are not prepared in {' or '.join(caches)}; to have analyze or retry prepare them, add --trust"
+            f" are not prepared in {' or '.join(caches)}; say where they are with data.path=…, or add --trust"
             + (f" (not readable: {', '.join(others)})" if others else "")
         )
 

@@ -448,6 +448,31 @@ def test_a_prompt_that_is_no_text_is_told(here):
     assert done.stderr == "sla-ablate: the prompt 'a\\udcff' is not UTF-8\n"
 
 
+def test_a_corpus_that_lies_elsewhere_now_is_told_by_data_path(copy, here, small_corpus, tmp_path, monkeypatch):
+    """The runs' configurations name a path and a cache that are gone, as after a move to another machine."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for path in copy.glob("runs/s/*/config.yaml"):
+        path.write_text(path.read_text().replace(str(small_corpus.parent), "/gone"))
+    refused = here("verify", "runs/s", "--runs", "1")
+    assert refused.returncode == 2
+    assert "say where they are with data.path=…" in refused.stderr
+    other = tmp_path / "other.jsonl"
+    other.write_text(small_corpus.read_text().replace("law", "lay"))
+    refused = here("verify", "runs/s", "--runs", "1", f"data.path={other}")
+    assert refused.returncode == 2
+    assert f"data.path={other} holds other data than" in refused.stderr
+    assert here("analyze", "runs/s", "data.pat=x").returncode == 2
+    moved = shutil.copy(small_corpus, tmp_path / "moved.jsonl")
+    done = here("verify", "runs/s", "--runs", "1", f"data.path={moved}")
+    assert done.returncode == 0, done.stderr
+    assert "again, to the bit" in done.stdout
+    Path(moved).unlink()
+    (copy / "runs/s").rename(copy / "runs/renamed")
+    done = here("retry", "runs/renamed")  # which needs no corpus, for nothing is left to do
+    assert done.returncode == 0, done.stderr
+    assert "6 run(s), 6 already done" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", ["export", "generate"])
 def test_a_pattern_of_the_shell_that_matches_two_runs_does_no_harm(copy, here, command):
     first, second = sorted(path for path in copy.glob("runs/*/*") if (path / "record.json").is_file())[:2]
