@@ -47,7 +47,10 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     from analysis.analyze import Effort, analyze
     from sla_ablate.config.machine import parallel_runs
+    from sla_ablate.text.telling import short, tell_next
 
     effort = Effort(options.tokens, options.query_rows, options.stride, sorted(set(options.metric)))
     jobs = options.jobs or parallel_runs(1, 1, "cpu")
-    return 0 if analyze(options.sweep, effort, jobs, options.trust, options.data_path) else 1
+    all_measured = analyze(options.sweep, effort, jobs, options.trust, options.data_path)
+    tell_next(options.sweep / "analysis", f"figure all {short(options.sweep)}")
+    return 0 if all_measured else 1

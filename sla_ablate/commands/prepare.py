@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from sla_ablate.commands._arguments import Parser, add_hydra_options, reject_flags
 
 USAGE = "[--config-dir DIR] [--config-name NAME] OVERRIDES…"
@@ -19,7 +21,7 @@ def run(arguments: list[str]) -> int:
     from sla_ablate.config.compose import compose
     from sla_ablate.data.classes import TokenCounts
     from sla_ablate.data.shards import prepare
-    from sla_ablate.text.telling import tell
+    from sla_ablate.text.telling import tell, tell_next
 
     configs = compose(options.overrides, True, options.config_dir, options.config_name).configs
     for config in configs:
@@ -30,4 +32,5 @@ def run(arguments: list[str]) -> int:
         for split, counts in shards.manifest["splits"].items():
             tell(f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, {counts['bytes']:,} bytes")
         tell(str(shards.folder))
+    tell_next(shards.folder, shlex.join(["train", *options.overrides]))
     return 0

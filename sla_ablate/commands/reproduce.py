@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _reproduce(options: argparse.Namespace, results: Results, command: str) -> int:
-    from sla_ablate.text.telling import tell, waiting
+    from sla_ablate.text.telling import tell, tell_next, waiting
 
     with waiting("importing torch", tell):
         from sla_ablate.items import store
@@ -117,6 +117,7 @@ def _reproduce(options: argparse.Namespace, results: Results, command: str) -> i
         with waiting(f"writing the tables, figures and page in {work.folder}", tell):
             text = write_report(item, work.scale, work.lines(), work.folder, results.all_lines())
         print(text, end="")
+        tell_next(work.folder / "report.html", f"reproduce {item.name} --scale {options.scale} --verify 2")
     return code
 
 

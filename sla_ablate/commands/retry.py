@@ -17,7 +17,7 @@ def run(arguments: list[str]) -> int:
     add_trust(parser)
     add_hydra_options(parser)
     options = parser.parse_intermixed_args(arguments)
-    from sla_ablate.launch.launch import carry_out_all
+    from sla_ablate.launch.launch import carry_out_all, tell_after
     from sla_ablate.launch.plan import stored_plan
     from sla_ablate.runs.provenance import command_line
     from sla_ablate.runs.sweep import check_all_read, tell_others
@@ -25,5 +25,6 @@ def run(arguments: list[str]) -> int:
     plan = stored_plan(options.sweep, options.overrides, options.config_dir, options.config_name, options.trust)
     tell_others(plan.left_out)
     code = carry_out_all(plan.runs, plan.hydra, command_line("retry", arguments))
+    tell_after(plan.runs[0].folder.parent, code)
     check_all_read(plan.left_out)
     return code

@@ -79,11 +79,13 @@ def run(arguments: list[str]) -> int:
         if not all(run.tokenized for run in runs):
             print("unknown until the corpus is tokenized, as `sla-ablate prepare` does: the ends of ids, and states")
         return 0
-    from sla_ablate.launch.launch import carry_out_all
+    from sla_ablate.launch.launch import carry_out_all, tell_after
 
     if plan.asked != len(plan.runs):
         print(f"{plan.asked} asked for, ", end="")
-    return carry_out_all(runs, plan.hydra, command)
+    code = carry_out_all(runs, plan.hydra, command)
+    tell_after(runs[0].folder.parent, code)
+    return code
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from sla_ablate.launch.view import SweepView
 from sla_ablate.processes.live import shown
 from sla_ablate.runs import ledger
 from sla_ablate.runs.record import FINAL, read_summary
-from sla_ablate.text.telling import tell, waiting
+from sla_ablate.text.telling import short, tell, tell_next, waiting
 
 
 def carry_out_all(
@@ -78,9 +78,9 @@ def carry_out_all(
         if not sweep_signals.received:  # else a process of the launcher's that had not begun to listen yet
             failure = error
     states = ["unreadable" if run.folder in unreadable else _end_of(run.folder) for run in runs]
-    for run, state in zip(runs, states, strict=True):
-        if state in ("failed", "diverged") and (record := read_summary(run.folder)):
-            tell(f"{run.folder.name}  {state}: {record['error']}")
+    for run in todo if _prints_elsewhere(hydra) else ():  # here each run has told its end itself
+        if (record := read_summary(run.folder)) and record["state"] in ("failed", "diverged"):
+            tell(f"{run.folder.name}  {record['state']}: {record['error']}")
     if known:
         tell(f"{known} run(s) had diverged before and would again: not repeated unless their folders are moved away")
     tell(ledger.count(states))
@@ -94,6 +94,16 @@ def carry_out_all(
     if unreadable:
         raise InputError("\n".join(unreadable.values()))
     return 0 if set(states) <= {"done", "running"} else 1
+
+
+def tell_after(sweep: Path, code: int) -> None:
+    """Tell what usually follows a sweep that has ended with an exit code: its report, or another try."""
+    tell_next(sweep, f"{'retry' if code else 'report'} {short(sweep)}")
+
+
+def _prints_elsewhere(hydra: DictConfig) -> bool:
+    """True if runs print into files of their own, on machines of a cluster perhaps."""
+    return any(name in hydra.hydra.launcher._target_ for name in ("submitit", ".ray."))
 
 
 def _end_of(folder: Path) -> str:
@@ -116,7 +126,7 @@ def _launch(folders: Sequence[Path], hydra: DictConfig) -> None:
         launcher = Plugins.instance().instantiate_launcher(context, _run_cell, hydra)
     size = hydra.hydra.sweeper.get("max_batch_size") or len(folders)
     with ExitStack() as stack:
-        if "Submitit" in hydra.hydra.launcher._target_:  # whose jobs print into files of their own
+        if "submitit" in hydra.hydra.launcher._target_:  # whose jobs print into files of their own
             stack.enter_context(waiting(f"waiting for {len(folders)} job(s); sla-ablate status tells of them", tell))
         jobs = [[str(folder.absolute())] for folder in folders]
         batches = (jobs[first : first + size] for first in range(0, len(jobs), size))

@@ -8,10 +8,12 @@ known. Everywhere else both are plain lines.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from sla_ablate.text import escape
@@ -33,6 +35,23 @@ def tell(line: str, aside: bool = False, mark: str = "") -> None:
         mark: what it begins with on its way to a block.
     """
     print(f"{mark}{escape.lines(line)}", file=sys.stderr if aside else sys.stdout, flush=True)
+
+
+def tell_next(where: Path, command: str) -> None:
+    """Tell where things are and the command that usually follows, as the last line of a command.
+
+    Args:
+        where: the file or folder.
+        command: what follows `sla-ablate`.
+    """
+    tell_aside(f"{short(where)}; next: sla-ablate {command}")
+
+
+def short(path: Path) -> str:
+    """A path as short as it can be written in a shell: from the working folder on, if it is in there."""
+    absolute = path.absolute()
+    inside = absolute.is_relative_to(Path.cwd())
+    return shlex.quote(str(absolute.relative_to(Path.cwd()) if inside else absolute))
 
 
 def tell_aside(line: str) -> None:
