@@ -164,6 +164,9 @@ def _saved(figure: Figure, buffer: io.BytesIO, suffix: str, title: str, descript
         "png": {"Title": title, "Description": description},
     }
     given = {name: value for name, value in metadata[suffix].items() if value != ""}
+    if figure.get_layout_engine() is not None:  # once, not for each format
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     figure.savefig(buffer, format=suffix, metadata=given)
     return figure
 

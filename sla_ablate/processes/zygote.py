@@ -101,16 +101,19 @@ class Zygote:
         """What has become of the zygote, which ends if only a keeper is gone: with the last line that it wrote."""
         self._process.terminate()
         code = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").split("\n")
-        reason = next((f": {line}" for line in reversed(lines) if line.strip()), "")
+        reason = next((f": {line}" for line in reversed(self._told().split("\n")) if line.strip()), "")
         return LostError(f"the process that starts runs ended with exit code {code}{reason}")
 
     def close(self) -> None:
-        """End the zygote, and ask its runs to stop."""
+        """End the zygote, ask its runs to stop, and pass on what it has told."""
         self._socket.close()
         self._process.wait()
+        sys.stderr.write(self._told())
         self._errors.close()
+
+    def _told(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
 
 
 class Call:

@@ -121,7 +121,7 @@ def test_a_sweep_on_a_terminal(sla, on_a_terminal, tmp_path):
     assert sum("  a warning" in line for line in lines) == 4
     assert sum("  done: well" in line for line in lines) == 3
     assert any("ZeroDivisionError" in line for line in lines)
-    assert lines[-1] == "3 done, 1 failed"
+    assert lines[-2:] == ["3 done, 1 failed", "runs/s; next: sla-ablate retry runs/s"]
 
 
 def test_a_terminal_that_is_gone_ends_no_run(sla, on_a_terminal, tmp_path):
