@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sla_ablate.bounds import Bounds
-from sla_ablate.commands._arguments import Parser, add_config_dir, add_force, number, reject_flags
+from sla_ablate.commands._arguments import Parser, add_config_dir, add_force, add_trust, number, reject_flags
 from sla_ablate.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--site", type=Path, metavar="OUT", help="write one page of all items' pages, with an index")
     parser.add_argument("--yes", action="store_true", help="do not ask, however long it takes")
     add_force(parser)
+    add_trust(parser)
     add_config_dir(parser)
     options, flags = parser.parse_known_intermixed_args(arguments)
     reject_flags(flags, USAGE)
@@ -84,12 +85,12 @@ def _reproduce(options: argparse.Namespace, results: Results, command: str) -> i
 
     item = store.item_named(options.item)
     overrides = _with_launcher(options.overrides)
-    work = work_of(item, options.scale, options.seeds, overrides, results, options.config_dir)
+    work = work_of(item, options.scale, options.seeds, overrides, results, options.config_dir, options.trust)
     if options.verify:
         from sla_ablate.items.verify import verify
 
         return verify(work, options.verify)
-    print(f"{item.name} at {work.scale}: {item.question}")
+    tell(f"{item.name} at {work.scale}: {item.question}")
     if not options.dry_run:
         _collect(work)
     todo = [run for run in work.to_do(work.lines()) if _state(run.folder) not in FINAL]

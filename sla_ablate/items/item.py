@@ -15,9 +15,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -27,6 +29,8 @@ from sla_ablate.items.published import Published, read_published, read_yaml
 
 FIRST_SEED = 10
 """The lowest seed of every item. Those below are for trying: what suggested an item is no evidence for it."""
+_COMPUTED = ("model", "pattern", "data", "optim", "evaluation")
+_OF_A_MACHINE = ("data.path", "data.cache", "data.reader")
 READINGS = ("A", "B", "C")
 FIGURES: Mapping[str, tuple[str, ...]] = {"line": ("x",), "grid": ("x", "y"), "rows": (), "heads": ()}
 """The kinds of an item's figure, each with the keys that it needs."""
@@ -71,15 +75,30 @@ class Item:
         """
         values = self._at(scale)
         seeds_asked = f"seed=range({FIRST_SEED},{FIRST_SEED + seeds})"
-        return [
-            [f"scale={scale}", *(Template(part).substitute(values) for part in shlex.split(line)), seeds_asked]
-            for line in self.sweep
-        ]
+        asked = [[Template(part).substitute(values) for part in shlex.split(line)] for line in self.sweep]
+        for part in chain.from_iterable(asked):
+            _check_computed(self.folder / "item.yaml", part)
+        return [[f"scale={scale}", *parts, seeds_asked] for parts in asked]
+
+    def functions(self, scale: str) -> list[str]:
+        """The overrides of its sweep that name functions of somebody's own, which are imported to carry it out."""
+        parts = chain.from_iterable(self.command_lines(scale, 1))
+        return [part for part in parts if part.startswith(("pattern=", "pattern.name=")) and ":" in part]
 
     def _at(self, scale: str) -> Mapping[str, Any]:
         if scale not in self.scales:
             raise unknown(f"scale of {self.name}", scale, self.scales)
         return self.scales[scale]
+
+
+def _check_computed(path: Path, override: str) -> None:
+    """Make sure that an override of an item, which may be somebody else's, says what is computed and nothing else."""
+    key = override.partition("=")[0].lstrip("+")
+    if key.partition(".")[0] not in _COMPUTED or key in _OF_A_MACHINE:
+        raise InputError(
+            f"{path}: {override!r} says something else than what is computed; allowed: options of "
+            f"{', '.join(_COMPUTED)}, but not {', '.join(_OF_A_MACHINE)}"
+        )
 
 
 def items(root: Path) -> dict[str, Item]:
@@ -130,7 +149,10 @@ def read_item(folder: Path) -> Item:
         raise InputError(f"{path}: a figure of kind {kind} has {', '.join(('kind', *FIGURES[kind]))}")
     if values.get("reading") not in (*READINGS, None):
         raise unknown(f"{path}: reading", values["reading"], READINGS)
-    wanted = {"seeds", *(name for line in values["sweep"] for name in Template(line).get_identifiers())}
+    for line in values["sweep"]:
+        if not isinstance(line, str) or re.search(r"\$(?![a-z_])", line):
+            raise InputError(f"{path}: {line!r} is no line of overrides, in which $name stands for a scale's value")
+    wanted = {"seeds", *(name for line in values["sweep"] for name in re.findall(r"\$([a-z_]\w*)", line))}
     for scale, given in values["scales"].items():
         if wanted != set(given):
             raise InputError(f"{path}: scale {scale} has to give {', '.join(sorted(wanted))} and nothing else")

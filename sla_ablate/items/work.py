@@ -63,7 +63,13 @@ class Work:
 
 
 def work_of(
-    item: Item, scale: str, seeds: int | None, overrides: Sequence[str], results: Results, config_dir: Path | None
+    item: Item,
+    scale: str,
+    seeds: int | None,
+    overrides: Sequence[str],
+    results: Results,
+    config_dir: Path | None,
+    trust: bool = False,
 ) -> Work:
     """Compose and check the runs of an item, and prepare their data; nothing is started.
 
@@ -74,6 +80,7 @@ def work_of(
         overrides: as of `train`, for all runs; those that change what is computed give results of their own.
         results: where they are kept.
         config_dir: a folder with groups of the user's own.
+        trust: call the functions that the item names.
 
     Raises:
         InputError: something of it is not possible.
@@ -81,6 +88,10 @@ def work_of(
     for override in overrides:
         if re.match(r"[+~]*(seed|scale|sweep)\b", override):
             raise InputError(f"{override!r} is the item's to say; choose with --seeds N and --scale S")
+    if not trust and (functions := item.functions(scale)):
+        raise InputError(
+            f"{item.folder / 'item.yaml'} asks for the function {functions[0]}; if you trust it, add --trust"
+        )
     ours = [f"sweep={scale}", *overrides]
     command_lines = item.command_lines(scale, seeds or item.seeds(scale))
     plans = [plan([*line, *ours], True, config_dir) for line in command_lines]

@@ -66,6 +66,25 @@ def test_what_is_wrong_with_an_item_is_told_in_a_line(tmp_path, change, told):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["hydra.launcher.setup=[reboot]", "logger=wandb", "data.path=/etc", "output=/", "pattern.label=${oc.env:SECRET}"],
+)
+def test_an_item_says_what_is_computed_and_nothing_else(tmp_path, override):
+    folder = write(tmp_path / "mine", {**GOOD, "sweep": [*GOOD["sweep"], f"pattern=sla '{override}'"]})
+    with pytest.raises(InputError, match=r"something else than what is computed|no line of overrides"):
+        read_item(folder).command_lines("smoke", 1)
+
+
+def test_a_function_that_an_item_names_is_called_for_those_who_trust_it(here, tmp_path):
+    (tmp_path / "stranger.py").write_text("import pathlib; pathlib.Path('called').touch()\n")
+    write(tmp_path / "mine", {**GOOD, "sweep": [*GOOD["sweep"], "pattern.name=stranger:run"]})
+    done = here("reproduce", "./mine", "--dry-run")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "asks for the function pattern.name=stranger:run; if you trust it, add --trust" in done.stderr
+    assert not (tmp_path / "called").exists()
+
+
 def test_an_unknown_scale_of_an_item_is_told_with_those_it_has(tmp_path):
     item = read_item(write(tmp_path / "mine", GOOD))
     with pytest.raises(InputError, match="choose from smoke"):
