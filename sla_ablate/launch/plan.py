@@ -166,6 +166,7 @@ def _checked(
             config.trainer.precision = natural_precision(config.trainer.accelerator, on_other_machines)
         try:
             config.check()
+            config.forget_unused()
             check_logger(config.logger)
             if not on_other_machines:
                 _check_threads(config.trainer)
