@@ -282,7 +282,8 @@ def code_version() -> str:
 def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Record]) -> None:
     keys = swept.columns(list(measured.values()))
     types = pa.Table.from_pylist(keys).schema
-    schema = pa.schema([*read_result(next(iter(measured))).schema, *types])
+    first = read_result(next(iter(measured))).schema
+    schema = pa.schema([*first, *types], first.metadata)  # which says what pandas makes of columns
     rows = 0
     with replacing(out / "heads.parquet") as file, pq.ParquetWriter(file, schema) as writer:
         for (run, record), values in zip(measured.items(), keys, strict=True):

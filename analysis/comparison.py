@@ -191,7 +191,7 @@ def _section(records: Sequence[Record], order: Sequence[str]) -> list[str]:
     runs = distinct(records)
     table = comparison_table(runs, order)
     if done := _done(runs):
-        own = any(record["config"]["pattern"].get("label") for record in runs)  # which do not tell options
+        own = any(record["config"].get("pattern", {}).get("label") for record in runs)  # which do not tell options
         keys = [key for key in table if key.startswith("pattern.")] if own else []
         blocks = [_body(table, keys), _legend(table, done), *_remarks(table, done)]
     else:

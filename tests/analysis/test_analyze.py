@@ -211,6 +211,8 @@ def test_tables_of_a_sweep(sweep, measured, capsys):
         assert list(rows["pattern"].unique()) == [records[run]["pattern"]["label"]]
         for column, name in IDENTITY.items():
             assert list(rows[column].unique()) == [records[run][name]]
+        distance = rows.pop("pattern.distance")
+        assert distance.isna().all() if run.startswith("baseline") else set(distance) == {1}
         pd.testing.assert_frame_equal(
             rows.reset_index(drop=True), pd.read_parquet(sweep / run / "analysis.parquet").reset_index(drop=True)
         )
