@@ -193,7 +193,7 @@ def _section(records: Sequence[Record], order: Sequence[str]) -> list[str]:
     if done := _done(runs):
         own = any(record["config"].get("pattern", {}).get("label") for record in runs)  # which do not tell options
         keys = [key for key in table if key.startswith("pattern.")] if own else []
-        blocks = [_body(table, keys), _legend(table, done), *_remarks(table, done)]
+        blocks = [_body(table, keys), _legend(table, done), *_remarks(table, done), *_changed(done)]
     else:
         blocks = ["No run is done."]
     blocks += map(escape.markdown, _diverged(table, runs))
@@ -220,6 +220,17 @@ def _diverged(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
     if lost:
         remark += f" Pairs left out with them: {'; '.join(f'{n} of {label}' for label, n in lost.items())}."
     return [remark]
+
+
+def _changed(records: Sequence[Record]) -> list[str]:
+    """A sentence on the runs whose code is in no commit, if there are any."""
+    sittings = {record["run_id"]: record.get("sittings", []) for record in records}
+    runs = [run for run, each in sittings.items() if any(sitting.get("git_changes") for sitting in each)]
+    if not runs:
+        return []
+    which = "All runs" if len(runs) == len(records) else f"{len(runs)} of {len(records)} runs"
+    names = "" if len(runs) == len(records) else f" ({escape.markdown(', '.join(runs))})"
+    return [f"{which} were made by code with changes that are in no commit{names}."]
 
 
 def _names(records: Sequence[Record]) -> list[str]:

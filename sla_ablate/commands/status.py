@@ -33,6 +33,15 @@ def run(arguments: list[str]) -> int:
 
     if options.sweep is None and (options.state or options.where):
         raise InputError("--state and --where choose runs of one sweep; name its folder")
+    if options.sweep is not None and (options.sweep / "record.json").exists():
+        if options.state or options.where or options.watch:
+            raise InputError(f"{options.sweep} is a run's folder; --state, --where and --watch are for a sweep's")
+        from sla_ablate.runs.origin import describe
+        from sla_ablate.runs.record import existing_summary
+        from sla_ablate.text.words import as_json
+
+        print(as_json(existing_summary(options.sweep), indent=1) if options.json else describe(options.sweep))
+        return 0
     if not options.where:
         return 0 if status.show(options.sweep, options.watch, options.json, options.state) else 2
     from analysis.selection import Selection

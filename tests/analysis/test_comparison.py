@@ -328,3 +328,14 @@ def test_what_was_swept_is_a_column_null_where_it_has_no_effect(record):
     assert rows(render_markdown(records))["skip"]["pattern.heads"] == "1"
     assert rows(render_markdown(records))["baseline"]["pattern.heads"] == "–"
     assert "pattern.heads" not in render_markdown(records[:2])
+
+
+def test_runs_of_code_that_is_in_no_commit_are_told(record):
+    first, second = record("baseline"), record("skip")
+    assert "in no commit" not in render_markdown([first, second])
+    commit = {"began": "2026-01-02T03:04:05", "git_commit": "c0ffee", "git_changes": None}
+    first["sittings"], second["sittings"] = [commit], [commit, {**commit, "git_changes": "abc"}]
+    assert "1 of 2 runs were made by code with changes that are in no commit (skip-s0-s1)." in render_markdown(
+        [first, second]
+    )
+    assert "All runs were made by code" in render_markdown([second])

@@ -203,7 +203,8 @@ def test_status_shows_every_run(config, folder, capsys, monkeypatch):
 
 def test_status_shows_what_failed_first_and_why(config, folder, capsys, monkeypatch):
     error = "ValueError: the corpus is not what it was when the run began, so that it cannot go on"
-    change(folder, state="failed", error=error, attempt=2, sittings=[{"began": "2026-01-02T03:04:05", "host": "node7"}])
+    sitting = {"began": "2026-01-02T03:04:05", "ended": None, "command": None, "host": "node7"}
+    change(folder, state="failed", error=error, attempt=2, sittings=[sitting])
     (folder / "metrics.jsonl").write_text('{"step": 7, "loss": 2.5}\n{"step": 7, "validation_loss": 2.625}\n')
     for config.optim.lr in (1e-3, 1e-4):
         ledger.enter(config, "digest")
