@@ -60,7 +60,7 @@ def runs_table(records: Sequence[Record]) -> pd.DataFrame:
 
 def with_swept(table: pd.DataFrame, after: str, values: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """A table with the columns of `swept.columns`, of nullable types, after one of its own."""
-    place = table.columns.get_loc(after) + 1
+    place = list(table.columns).index(after) + 1
     keys = pd.DataFrame(list(values), index=table.index).convert_dtypes()
     return pd.concat([table.iloc[:, :place], keys, table.iloc[:, place:]], axis=1)
 
@@ -192,7 +192,7 @@ def _section(records: Sequence[Record], order: Sequence[str]) -> list[str]:
     table = comparison_table(runs, order)
     if done := _done(runs):
         own = any(record["config"].get("pattern", {}).get("label") for record in runs)  # which do not tell options
-        keys = [key for key in table if key.startswith("pattern.")] if own else []
+        keys = [key for key in map(str, table) if key.startswith("pattern.")] if own else []
         blocks = [_body(table, keys), _legend(table, done), *_remarks(table, done), *_changed(done)]
     else:
         blocks = ["No run is done."]

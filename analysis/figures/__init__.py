@@ -84,7 +84,7 @@ def write_figures(
         check_out(out, force, figures)
     out.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
-    names = file_names([record for data in settings.values() for record in data.records])
+    called = file_names([record for data in settings.values() for record in data.records])
     for setting, data in settings.items():
         for each, draw in figures.items():
             try:
@@ -92,7 +92,7 @@ def write_figures(
             except InputError as error:
                 lacking.append(str(error))
                 continue
-            file = (each if len(settings) == 1 else f"{each}-{names[setting]}") + selection.suffix
+            file = (each if len(settings) == 1 else f"{each}-{called[setting]}") + selection.suffix
             told = caption(draw, data)
             files = {f".{suffix}": render(figure, suffix, question(draw), told.strip()) for suffix in FORMATS}
             with alone_in(out):
