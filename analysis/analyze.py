@@ -28,6 +28,7 @@ from sla_ablate.files import alone_in, claim, inside, remove_unfinished, replaci
 from sla_ablate.processes import outcome
 from sla_ablate.processes.live import Bar, View, shown
 from sla_ablate.processes.pool import call_each
+from sla_ablate.runs import swept
 from sla_ablate.runs.data import data_of_all, prepare_from
 from sla_ablate.runs.digests import digest
 from sla_ablate.runs.record import CHECKPOINT, Record, read_config, read_record
@@ -279,13 +280,19 @@ def code_version() -> str:
 
 
 def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Record]) -> None:
-    schema = read_result(next(iter(measured))).schema
+    keys = swept.columns(list(measured.values()))
+    types = pa.Table.from_pylist(keys).schema
+    first = read_result(next(iter(measured))).schema
+    schema = pa.schema([*first, *types], first.metadata)  # which says what pandas makes of columns
     rows = 0
     with replacing(out / "heads.parquet") as file, pq.ParquetWriter(file, schema) as writer:
-        for run, record in measured.items():
+        for (run, record), values in zip(measured.items(), keys, strict=True):
             table = read_result(run)
             label = pa.array([record["pattern"]["label"]] * len(table), _TEXT)
-            writer.write_table(table.set_column(table.column_names.index("pattern"), "pattern", label))
+            table = table.set_column(table.column_names.index("pattern"), "pattern", label)
+            for field in types:
+                table = table.append_column(field, pa.array([values[field.name]] * len(table), field.type))
+            writer.write_table(table)
             rows += len(table)
     extents = {record["run_id"]: about["extent"] for run, record in measured.items() if (about := about_result(run))}
     with replacing(out / "runs.parquet") as file:
@@ -297,11 +304,14 @@ def _write_tables(out: Path, measured: Mapping[Path, Record], done: Sequence[Rec
 def analyzed_runs(done: Sequence[Record], extents: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row a done run: columns of `runs_table`, then `config.…` and `analysis.…`.
 
+    Options of `config.pattern.…` that a run's pattern has no use for are null.
+
     Args:
         done: records of done runs.
         extents: by run id, what was measured; null in the rows of other runs.
     """
-    configs = pd.json_normalize([{"config": record["config"]} for record in done])
+    configs = pd.DataFrame([dict(swept.flat(record["config"])) | swept.values_of(record) for record in done])
+    configs = configs.add_prefix("config.")
     lists = [column for column in configs if configs[column].map(lambda value: isinstance(value, list)).any()]
     measured = (
         pd.DataFrame(list(map(dict, extents.values())), index=list(extents)).convert_dtypes().add_prefix("analysis.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,6 +20,7 @@ from analysis.statistics import (
     paired_p_value,
     pairs_needed,
 )
+from sla_ablate.runs import swept
 from sla_ablate.text import escape
 
 METRICS = ("nats_per_token", "perplexity", "bits_per_byte")
@@ -48,10 +48,21 @@ def by_setting(records: Iterable[Record]) -> dict[str, list[Record]]:
 def runs_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row per done run of `distinct`, columns `RUN_COLUMNS`: identity, results on validation, costs, speed.
 
+    After the seed there is a column for each key that was swept, `sla_ablate.runs.swept.columns`.
+
     Raises:
         InputError: two patterns have one label.
     """
-    return pd.DataFrame([_run_row(record) for record in _done(distinct(records))], columns=list(RUN_COLUMNS))
+    done = _done(distinct(records))
+    table = pd.DataFrame([_run_row(record) for record in done], columns=list(RUN_COLUMNS))
+    return with_swept(table, "seed", swept.columns(done))
+
+
+def with_swept(table: pd.DataFrame, after: str, values: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A table with the columns of `swept.columns`, of nullable types, after one of its own."""
+    place = list(table.columns).index(after) + 1
+    keys = pd.DataFrame(list(values), index=table.index).convert_dtypes()
+    return pd.concat([table.iloc[:, :place], keys, table.iloc[:, place:]], axis=1)
 
 
 def seed_differences(records: Sequence[Record]) -> pd.DataFrame:
@@ -77,6 +88,8 @@ def paired_deltas(table: pd.DataFrame, by: str) -> pd.DataFrame:
 def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd.DataFrame:
     """One row per setting and pattern, columns `COMPARISON_COLUMNS`, all but the names numeric.
 
+    After the pattern there is a column for each key that was swept, as in `runs_table`.
+
     Patterns and runs are those of `distinct`. Rows: settings in given order; in each the baseline, then those of
     `order` as they stand there, then the others by mean loss. `runs` are the done ones, which `_mean` and `_std`
     (ddof 1) are over; `diverged` are others, which have no numbers. `delta` is the mean of `seed_differences`, in nats
@@ -86,8 +99,10 @@ def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd
     records = [record for record in distinct(records) if record["state"] in ENDED]
     every_run, differences = runs_table(records), seed_differences(records)
     diverged = Counter(_row_of(record) for record in records if record["state"] == "diverged")
+    keys = dict(reversed(list(zip(map(_row_of, records), swept.columns(records), strict=True))))  # of the first run
     rows = []
-    for setting, pattern in dict.fromkeys(map(_row_of, records)):
+    row_names = dict.fromkeys(map(_row_of, records))
+    for setting, pattern in row_names:
         runs, pairs = (
             table[(table["setting"] == setting) & (table["pattern"] == pattern)] for table in (every_run, differences)
         )
@@ -113,6 +128,7 @@ def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd
     table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
     table = table.astype({"training_flops_per_token": float, **dict.fromkeys(_WHOLE_COSTS, "Int64")})
     table["p_holm"] = table.groupby("setting")["p_holm"].transform(holm)
+    table = with_swept(table, "pattern", [keys[name] for name in row_names])
     settings = list(by_setting(records))
     places = {BASELINE: -1, **{label: place for place, label in enumerate(order)}}
     ranks = table.assign(
@@ -132,7 +148,7 @@ def render_markdown(records: Sequence[Record], order: Sequence[str] = ()) -> str
 
     Several settings get a heading each, which names the configuration keys that tell them apart.
     """
-    titles = _titles(records)
+    titles = swept.titles(records)
     sections = []
     for setting, group in by_setting(records).items():
         heading = [f"## {escape.markdown(titles[setting])}"] if len(titles) > 1 else []
@@ -170,38 +186,14 @@ def _run_row(record: Record) -> dict[str, Any]:
     }
 
 
-def _titles(records: Sequence[Record]) -> dict[str, str]:
-    """Each setting's heading, from the keys that are constant within settings and differ between them."""
-    configs = pd.DataFrame([dict(_flat(record["config"])) for record in records]).fillna("unset")
-    constant = configs.groupby([record["setting"] for record in records]).nunique().eq(1).all()
-    differing = [
-        key
-        for key in map(str, configs.columns[constant & configs.nunique().gt(1)])
-        if key.split(".")[0] not in ("pattern", "seed")  # no part of a setting
-    ]
-    titles = {}
-    for setting, group in by_setting(records).items():
-        config = dict(_flat(group[0]["config"]))
-        values = [f"{key}={config.get(key, 'unset')}" for key in differing]
-        titles[setting] = ", ".join([*values, f"setting {setting}"])
-    return titles
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys with their values, spelled as on the command line."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
-
-
 def _section(records: Sequence[Record], order: Sequence[str]) -> list[str]:
     """The blocks of one setting: table, legend, marks, runs left out."""
     runs = distinct(records)
     table = comparison_table(runs, order)
     if done := _done(runs):
-        blocks = [_body(table), _legend(table, done), *_remarks(table, done)]
+        own = any(record["config"].get("pattern", {}).get("label") for record in runs)  # which do not tell options
+        keys = [key for key in map(str, table) if key.startswith("pattern.")] if own else []
+        blocks = [_body(table, keys), _legend(table, done), *_remarks(table, done), *_changed(done)]
     else:
         blocks = ["No run is done."]
     blocks += map(escape.markdown, _diverged(table, runs))
@@ -230,6 +222,17 @@ def _diverged(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
     return [remark]
 
 
+def _changed(records: Sequence[Record]) -> list[str]:
+    """A sentence on the runs whose code is in no commit, if there are any."""
+    sittings = {record["run_id"]: record.get("sittings", []) for record in records}
+    runs = [run for run, each in sittings.items() if any(sitting.get("git_changes") for sitting in each)]
+    if not runs:
+        return []
+    which = "All runs" if len(runs) == len(records) else f"{len(runs)} of {len(records)} runs"
+    names = "" if len(runs) == len(records) else f" ({escape.markdown(', '.join(runs))})"
+    return [f"{which} were made by code with changes that are in no commit{names}."]
+
+
 def _names(records: Sequence[Record]) -> list[str]:
     """Sentences on patterns and runs that were given under several names, if there are any."""
     remarks = []
@@ -241,10 +244,11 @@ def _names(records: Sequence[Record]) -> list[str]:
     return remarks
 
 
-def _body(table: pd.DataFrame) -> str:
+def _body(table: pd.DataFrame, keys: Sequence[str]) -> str:
     cells = pd.DataFrame(
         {
             "Pattern": table["pattern"].map(escape.markdown),
+            **{escape.markdown(key): _cells(table[key], "") for key in keys},
             "Runs": [
                 f"{n} ({d} diverged)" if d else f"{n}" for n, d in zip(table["runs"], table["diverged"], strict=True)
             ],

@@ -23,6 +23,7 @@ from analysis.sweep_data import HEADS, settings_of
 from sla_ablate.errors import InputError
 from sla_ablate.files import alone_in, inside, replace_file
 from sla_ablate.runs.sweep import read_sweep, tell_others, unreadable
+from sla_ablate.runs.swept import file_names
 
 
 class Report(NamedTuple):
@@ -70,7 +71,7 @@ def write_report(
 
 def report_files(records: Sequence[Record], order: Sequence[str] = ()) -> dict[str, bytes]:
     """Names and contents of a report: `table.md`, `table.csv`, `runs.csv` and, where runs are paired,
-    `differences.svg` and `.png` (with several settings one each, `differences-<setting>.*`); patterns as of
+    `differences.svg` and `.png` (with several settings one each, `differences-lr0.001.*`); patterns as of
     `comparison_table`.
 
     Raises:
@@ -83,10 +84,10 @@ def report_files(records: Sequence[Record], order: Sequence[str] = ()) -> dict[s
         "table.csv": as_csv(comparison_table(records, order)),
         "runs.csv": as_csv(runs_table(records)),
     }
-    settings = by_setting(records)
+    settings, names = by_setting(records), file_names(records)
     for setting, group in settings.items():
         if len(seed_differences(group)):
             figure = paired_differences(group, order)
-            name = "differences" if len(settings) == 1 else f"differences-{setting}"
+            name = "differences" if len(settings) == 1 else f"differences-{names[setting]}"
             files |= {f"{name}.{suffix}": render(figure, suffix) for suffix in ("svg", "png")}
     return files

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from analysis.evidence import Record, distinct, is_baseline, tables_of
-from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError, unknown
+from sla_ablate.runs.swept import flat, values_of
 
 _Kind = TypeVar("_Kind", bound=Record)
 _END_OF_ID = re.compile(r"-s[0-9]+-[0-9a-f]{8}$")
@@ -102,22 +102,11 @@ def _values(record: Record, key: str) -> Any:
     value: Any = record["config"]
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            every = _keys(record["config"])
+            every = [each for each, _ in flat(record["config"])]
             near = [each for each in every if each.startswith(f"{key.split('.')[0]}.")]
             raise unknown("--where", key, near or every)
         value = value[part]
-    section, _, option = key.partition(".")
-    if section == "pattern" and ":" not in record["config"]["pattern"]["name"] and option not in ("name", "label"):
-        return RunConfig.from_dict(record["config"]).pattern_arguments().get(option)
-    return value
-
-
-def _keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
-    return [
-        name
-        for key, value in config.items()
-        for name in (_keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"])
-    ]
+    return values_of(record).get(key, value)
 
 
 def _is(value: object, text: str) -> bool:

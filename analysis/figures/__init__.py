@@ -23,6 +23,7 @@ from analysis.selection import EVERYTHING, Selection
 from analysis.sweep_data import SweepData, open_sweep
 from sla_ablate.errors import DOTTED, InputError, named, unknown
 from sla_ablate.files import alone_in, check_free, inside, replace_file
+from sla_ablate.runs.swept import file_names
 
 __all__ = ["FIGURES", "OF_RUNS", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
 
@@ -57,7 +58,8 @@ def write_figures(
 ) -> Iterator[Path]:
     """Draw figures of a sweep, or `all`, into `out` (default `<sweep>/figures`); yields each file once it is there.
 
-    Files are `<name>.svg`, `.pdf` and `.png`, and `.txt` with the caption; with several settings `<name>-<setting>.*`.
+    Files are `<name>.svg`, `.pdf` and `.png`, and `.txt` with the caption; with several settings
+    `<name>-<what tells it from the others>.*`, such as `jsd-lr0.001.*`.
     The names of those that show a selection end with it.
 
     Args:
@@ -82,6 +84,7 @@ def write_figures(
         check_out(out, force, figures)
     out.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
+    called = file_names([record for data in settings.values() for record in data.records])
     for setting, data in settings.items():
         for each, draw in figures.items():
             try:
@@ -89,7 +92,7 @@ def write_figures(
             except InputError as error:
                 lacking.append(str(error))
                 continue
-            file = (each if len(settings) == 1 else f"{each}-{setting}") + selection.suffix
+            file = (each if len(settings) == 1 else f"{each}-{called[setting]}") + selection.suffix
             told = caption(draw, data)
             files = {f".{suffix}": render(figure, suffix, question(draw), told.strip()) for suffix in FORMATS}
             with alone_in(out):

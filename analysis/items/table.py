@@ -11,15 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import BASELINE, comparison_table, paired_deltas, runs_table
+from analysis.comparison import BASELINE, RUN_COLUMNS, comparison_table, paired_deltas, runs_table
 from analysis.evidence import distinct
 from analysis.items.equal_cache import NarrowerBaselines
 from analysis.items.worth import Curves
 from analysis.statistics import Interval
-from sla_ablate.config.schema import ModelConfig, PatternConfig, RunConfig
 from sla_ablate.items.item import Item
 from sla_ablate.items.lines import Line, processor_of, record_of
 from sla_ablate.items.published import Published
+from sla_ablate.runs.swept import values_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class ItemTable:
             groups.setdefault((record["setting"], record["pattern"]["label"]), []).append(record)
         runs = [groups[key] for key in zip(table["setting"], table["pattern"], strict=True)]
         found = [group[0] for group in runs]
-        keys = pd.DataFrame([{key: value_of(record, key) for key in self.item.rows} for record in found])
+        keys = pd.DataFrame([{key: values.get(key) for key in self.item.rows} for values in map(values_of, found)])
+        table = table.drop(columns=[key for key in self.item.rows if key in table])  # which come first
         published = pd.DataFrame([_beside(self.item.published, record) for record in found])
         rows = pd.concat([keys, table, published], axis=1)
         narrower = NarrowerBaselines(self.baselines)
@@ -84,7 +85,8 @@ class ItemTable:
     @cached_property
     def losses(self) -> pd.DataFrame:
         """One row a run: columns of `analysis.comparison.runs_table` and the item's key columns."""
-        return runs_table(self.records).merge(self.rows[[*self.item.rows, "setting", "pattern"]])
+        runs = runs_table(self.records)[list(RUN_COLUMNS)]
+        return runs.merge(self.rows[[*self.item.rows, "setting", "pattern"]])
 
     @cached_property
     def deltas(self) -> pd.DataFrame:
@@ -145,20 +147,6 @@ def verdict(row: pd.Series) -> str:
     if not row["p_holm"] < 0.05:  # nor where there is none
         return "not resolved"
     return "lower" if row["delta"] < 0 else "higher"
-
-
-def value_of(record: Mapping[str, Any], key: str) -> Any:
-    """The value of a key of a run's configuration; null where its pattern has no use for it."""
-    section, _, name = key.partition(".")
-    if section != "pattern":
-        value: Any = record["config"]
-        for part in key.split("."):
-            value = value[part]
-        return value
-    config = RunConfig(
-        model=ModelConfig(**record["config"]["model"]), pattern=PatternConfig(**record["config"]["pattern"])
-    )
-    return config.pattern_arguments().get(name)
 
 
 def _prefixed(name: str, interval: Interval) -> dict[str, float]:

@@ -8,12 +8,17 @@ from sla_ablate.commands._arguments import Parser, add_hydra_options, add_trust
 
 USAGE = "SWEEP [--trust] [--config-dir DIR] [--config-name NAME] [OVERRIDES…]"
 
+_OVERRIDES = (
+    "limits.KEY=VALUE, trainer.KEY=VALUE (but the precision), logger=NAME, logger.KEY=VALUE; of Hydra's own "
+    "hydra/launcher=NAME, hydra.launcher.KEY=VALUE"
+)
+
 
 def run(arguments: list[str]) -> int:
     """Carry out the command; returns the exit code."""
     parser = Parser("retry")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
-    parser.add_argument("overrides", nargs="*", help="Hydra's own: hydra/launcher=NAME, hydra.launcher.KEY=VALUE")
+    parser.add_argument("overrides", nargs="*", help=_OVERRIDES)
     add_trust(parser)
     add_hydra_options(parser)
     options = parser.parse_intermixed_args(arguments)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -64,7 +64,8 @@ class ModelConfig:
 class PatternConfig:
     """Which layer each head reads; see `SkipPattern`. A constructor ignores the fields it has no use for.
 
-    Any of them but `options` that is an argument of a user's own function is passed to it; null is its default.
+    Any of them but `options` that is an argument of a user's own function is passed to it; null is its default. What a
+    pattern has no use for is null in the configuration of a run that was planned.
     """
 
     name: str = "baseline"
@@ -74,24 +75,24 @@ class PatternConfig:
     heads: int | None = None
     """n_h, skip heads a layer; three quarters of the heads if null, as in the paper (9 of 12); `first_layer`: all;
     `skip_v1`: half."""
-    source: int = 0
+    source: int | None = 0
     """The layer that is read, for `first_layer` and `skip_v1`."""
     layers: int | None = None
     """Only the last so many layers carry skip heads; every layer that can if null, for `sla_count` 3."""
-    placement: str = "first"
+    placement: str | None = "first"
     """Which heads of a layer skip: the `first`, the `last`, or `spread` evenly."""
-    group_size: int = 2
+    group_size: int | None = 2
     """The number of adjacent layers that share keys and values, for `cla`."""
     split: int | None = None
     """The layer whose keys and values all layers above it read, for `yoco`; the middle one if null. For
     `fused_kv_lite` that of the keys alone; the highest of the lower half if null."""
-    partition: str = "pizza"
+    partition: str | None = "pizza"
     """The partition for `condensed`: `pizza`, `sandwich` or `lasagna`."""
     kv_layers: int | None = None
     """The number of layers with keys and values of their own, for `condensed`; half of the layers if null."""
-    seed: int = 0
+    seed: int | None = 0
     """The seed of the layers drawn for `random`; not the run's seed."""
-    share: str = "both"
+    share: str | None = "both"
     """What is read from another layer: `both`, or only `keys` or `values`."""
     key_source: list[list[int]] | None = None
     """The layer of each head's keys for `tables`, [n_layer, n_head]."""
@@ -257,6 +258,15 @@ class RunConfig:
         m = self.model
         return self.mechanism().arguments(m.n_layer, m.n_head, self._pattern_fields())
 
+    def forget_unused(self) -> None:
+        """Set to null the options that the pattern has no use for."""
+        used = self.mechanism().options
+        for each in fields(self.pattern):
+            if each.name not in (*used, "name", "layer_types", "label", "options"):
+                setattr(self.pattern, each.name, None)
+        if ":" not in self.pattern_name:
+            self.pattern.options = {}
+
     def pattern_label(self) -> str:
         """The pattern in words, for tables and figures: the user's own, but for the baseline."""
         own = self.pattern.label if self.pattern.label and not self.skip_pattern().is_baseline else None
@@ -300,7 +310,8 @@ class RunConfig:
         self.skip_pattern()
         for key, allowed in CHOICES.items():
             section, _, name = key.partition(".")
-            if (value := getattr(getattr(self, section), name)) not in allowed:
+            value = getattr(getattr(self, section), name)
+            if value not in allowed and not (value is None and section == "pattern"):
                 raise unknown(key, value, allowed)
         if self.pattern.label is not None and not self.pattern.label.strip():
             raise InputError("pattern.label is empty; give the pattern a name, or leave it out")

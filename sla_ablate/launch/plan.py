@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from sla_ablate.config.compose import CONFIG_NAME, compose, compose_cell, literal
 from sla_ablate.config.extras import check_logger, check_trusted
 from sla_ablate.config.machine import most_threads, natural_precision
-from sla_ablate.config.schema import RunConfig, TrainerConfig
+from sla_ablate.config.schema import LimitsConfig, LoggerConfig, RunConfig, TrainerConfig
 from sla_ablate.config.search_space import SearchSpace
 from sla_ablate.data.classes import TokenCounts
 from sla_ablate.data.shards import TokenShards, prepare, prepared
@@ -25,6 +25,9 @@ from sla_ablate.runs.ledger import check_folder
 from sla_ablate.runs.record import FINAL, Record, read_config, read_summary
 from sla_ablate.runs.sweep import LeftOut, check_all_read, read_sweep
 from sla_ablate.text.telling import tell, waiting
+
+_NO_IDENTITY = {"limits": LimitsConfig, "trainer": TrainerConfig, "logger": LoggerConfig}
+"""Sections that, but for the precision, are no part of what a run is."""
 
 
 @dataclass(frozen=True)
@@ -99,32 +102,33 @@ def stored_plan(
     config_name: str = CONFIG_NAME,
     trust: bool = False,
 ) -> Plan:
-    """The runs of a sweep as their folders hold them, to be launched as Hydra's own overrides say.
+    """The runs of a sweep as their folders hold them, carried out and launched as the overrides say.
 
     Args:
         sweep: its folder.
-        overrides: Hydra's own.
+        overrides: Hydra's own, and those of what is no part of a run's identity.
         config_dir: a folder with groups of the user's own.
         trust: call the functions, tell the loggers and read the corpora that the stored configurations name.
 
     Raises:
-        InputError: a run is to be trusted first, none can be carried out, or an override is none of Hydra's.
+        InputError: a run is to be trusted first, none can be carried out, or an override would change what they are.
     """
     found = read_sweep(without_dots(sweep), read_summary)  # whose name and parents are folders, whatever `sweep` is
     check_inside(sweep)
-    for override in overrides:
-        if not override.startswith("hydra"):
-            raise InputError(f"{override!r} would change stored runs; allowed: hydra/launcher=… and hydra.launcher.…=…")
+    changed = _changed(overrides)
     left_out, configs = list(found.left_out), {}
     for stored in found.runs:
         try:
             configs[stored.folder] = read_config(stored.folder)
         except InputError as error:
             left_out.append(LeftOut(stored.folder, "unreadable", str(error)))
-    if not trust:
-        for folder, config in configs.items():
-            check_trusted(folder / "config.yaml", config)
-    hydra = compose(overrides, config_dir=config_dir, config_name=config_name).hydra
+    hydra, (asked, *_), _ = compose(overrides, config_dir=config_dir, config_name=config_name)
+    own_logger = any(override.lstrip("+").startswith("logger=") for override in overrides)
+    for folder, config in configs.items():
+        for section, name in changed:
+            setattr(getattr(config, section), name, getattr(getattr(asked, section), name))
+        if not trust:
+            check_trusted(folder / "config.yaml", replace(config, logger=LoggerConfig()) if own_logger else config)
     data_of = finder(may_prepare=trust)
     runs = []
     for stored in found.runs:
@@ -143,6 +147,28 @@ def stored_plan(
     hydra.trainer.devices = max(run.config.trainer.devices for run in runs)
     hydra.trainer.accelerator = runs[0].config.trainer.accelerator
     return Plan(runs, len(runs), hydra, left_out=left_out)
+
+
+def _changed(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """The keys that overrides change in stored runs, as pairs of section and name; Hydra's own change none.
+
+    Raises:
+        InputError: one is a part of what a run is.
+    """
+    changed = []
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        section, _, name = key.partition(".")
+        if key.startswith("hydra"):
+            continue
+        if section not in _NO_IDENTITY or key == "trainer.precision":
+            raise InputError(
+                f"{override!r} would change stored runs; allowed: {'.…=…, '.join(_NO_IDENTITY)}.…=… but the precision, "
+                "logger=…, hydra/launcher=… and hydra.launcher.…=…"
+            )
+        names = [name.split(".")[0]] if name else [each.name for each in fields(_NO_IDENTITY[section])]
+        changed += [(section, each) for each in names if each != "precision"]
+    return changed
 
 
 def _stored(
@@ -166,6 +192,7 @@ def _checked(
             config.trainer.precision = natural_precision(config.trainer.accelerator, on_other_machines)
         try:
             config.check()
+            config.forget_unused()
             check_logger(config.logger)
             if not on_other_machines:
                 _check_threads(config.trainer)

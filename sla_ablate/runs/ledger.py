@@ -6,16 +6,18 @@ A run is entered as `waiting` before anything starts, so that what is still to c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.data.corpora import corpus_name
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim, is_held
+from sla_ablate.runs import swept
 from sla_ablate.runs.identity import SCHEMA, Identity, identify, run_folder
-from sla_ablate.runs.metrics import last_metrics
+from sla_ablate.runs.metrics import Line, last_metrics
 from sla_ablate.runs.record import FINAL, Record, read_config, read_summary, write_config, write_record
 from sla_ablate.runs.sweep import LeftOut, read_sweep
 from sla_ablate.text.words import duration
@@ -23,6 +25,19 @@ from sla_ablate.text.words import duration
 STATES = ("done", "running", "waiting", "interrupted", "diverged", "failed", "unreadable", "unknown", "removed")
 LEFT_OUT = ("copy", "no run")
 """States of folders that are no runs."""
+URGENT = (
+    "failed",
+    "unreadable",
+    "running",
+    "interrupted",
+    "diverged",
+    "waiting",
+    "unknown",
+    "done",
+    "removed",
+    *LEFT_OUT,
+)
+"""All states, first what has to be seen first."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,16 @@ class Cell:
     error: str | None
     loss: float | None = None
     """The last training loss that is told, in nats per token."""
+    validation_loss: float | None = None
+    """The last validation loss that is told, in nats per token."""
+    began: str | None = None
+    """The time at which its last attempt began, UTC, in ISO 8601."""
+    host: str | None = None
+    """The machine of its last attempt."""
+    swept: Mapping[str, Any] = field(default_factory=dict)
+    """The values of the keys that tell it from other runs of the sweep."""
+    entered_by: str | None = None
+    """The command line that asked for it first."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -76,7 +101,7 @@ def enter(config: RunConfig, data_digest: str, command: str | None = None) -> No
                 write_record(folder, record)
             return
         write_config(folder, config)
-        record = record or _new_record(config, identity, data_digest)
+        record = record or {**_new_record(config, identity, data_digest), "entered_by": command}
         write_record(folder, record | {"command": command})
 
 
@@ -138,15 +163,25 @@ def state(folder: Path, record: Record | None) -> str:
     return recorded
 
 
-def cells(sweep: Path) -> list[Cell]:
-    """How far each run of a sweep is, and what its other folders are.
+def cells(sweep: Path, choose: Callable[[list[Record]], list[Record]] = list) -> list[Cell]:
+    """How far each run of a sweep is, and what its other folders are; in the order of `URGENT`, then by id.
+
+    Args:
+        sweep: its folder.
+        choose: which of the runs count, from their records.
 
     Raises:
         InputError: it holds no runs.
     """
     found = read_sweep(sweep, read_summary)
-    every = [_cell(run.folder, run.record) for run in found.runs] + [_other(each) for each in found.left_out]
-    return sorted(every, key=lambda cell: cell.run_id)
+    chosen = choose(found.records)
+    told = {id(record): values for record, values in zip(chosen, swept.columns(chosen), strict=True)}
+    every = [
+        replace(_cell(run.folder, run.record), swept=told[id(run.record)])
+        for run in found.runs
+        if id(run.record) in told
+    ] + [_other(each) for each in found.left_out]
+    return sorted(every, key=lambda cell: (URGENT.index(cell.state), cell.run_id))
 
 
 def cell(folder: Path) -> Cell:
@@ -172,12 +207,12 @@ def _cell(folder: Path, record: Record) -> Cell:
 def _cell_of(folder: Path, record: Record) -> Cell:
     config, now = record["config"], state(folder, record)
     steps = config["optim"]["steps"]
+    lines = [] if now == "waiting" else last_metrics(folder)
     if now == "done":
-        step, speed, loss = steps, record["cost"]["tokens_per_second"], None
-    elif now == "waiting":
-        step, speed, loss = 0, None, None
+        step, speed = steps, record["cost"]["tokens_per_second"]
     else:
-        step, speed, loss = _progress(folder)
+        step, speed = max((line["step"] for line in lines), default=0), _last(lines, "tokens_per_second")
+    sittings = record.get("sittings") or [{}]
     return Cell(
         run_id=folder.name,
         state=now,
@@ -187,7 +222,11 @@ def _cell_of(folder: Path, record: Record) -> Cell:
         tokens_per_step=config["optim"]["batch_size"] * config["model"]["block_size"],
         tokens_per_second=speed,
         error=record["error"],
-        loss=loss,
+        loss=_last(lines, "loss"),
+        validation_loss=_last(lines, "validation_loss"),
+        began=sittings[-1].get("began"),
+        host=sittings[-1].get("host"),
+        entered_by=record.get("entered_by") or sittings[0].get("command"),
     )
 
 
@@ -198,12 +237,9 @@ def unknown(config: RunConfig) -> Cell:
     return Cell(run_id, "unknown", 0, 0, config.optim.steps, per_step, None, None, None)
 
 
-def _progress(run: Path) -> tuple[int, float | None, float | None]:
-    """The last step that is told, the last speed and the last loss."""
-    lines = last_metrics(run)
-    step = max((line["step"] for line in lines), default=0)
-    last = next((line for line in reversed(lines) if "loss" in line), {})
-    return step, last.get("tokens_per_second"), last.get("loss")
+def _last(lines: Sequence[Line], name: str) -> float | None:
+    """The last value of a metric that is told."""
+    return next((line[name] for line in reversed(lines) if name in line), None)
 
 
 def count(states: Iterable[str]) -> str:

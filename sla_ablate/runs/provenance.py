@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import shlex
 import subprocess
@@ -42,12 +43,16 @@ class Sitting(TypedDict):
     """The commit of the checkout that the code is from; None where it is installed."""
     git_changes: str | None
     """A digest of what was changed since that commit; None where nothing was."""
+    host: str
+    """The machine's name in its network."""
 
 
 def begin(command: str | None) -> Sitting:
     """A sitting that begins now."""
     commit, changes = _code()
-    return {"began": now(), "ended": None, "command": command, "git_commit": commit, "git_changes": changes}
+    return Sitting(
+        began=now(), ended=None, command=command, git_commit=commit, git_changes=changes, host=platform.node()
+    )
 
 
 def now() -> str:

@@ -56,6 +56,9 @@ _SHAPE = {
         "optim": {"steps": range(1, 10**9 + 1), "batch_size": range(1, 10**6 + 1)},
     },
 }
+_SITTING = {"began": str, "ended": OrNone(str), "command": OrNone(str)}
+_IF_THERE = {"sittings": Each(_SITTING), "entered_by": OrNone(str), "environment": {}}
+"""What later versions added to records, or is there once a run began."""
 _COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
 _DONE = {
     "cost": dict.fromkeys((*_COSTS, "tokens", "tokens_per_second", "seconds"), float),
@@ -144,7 +147,7 @@ def _read(run: Path) -> tuple[Record | None, bytes | None]:
     record = _checked(run / _RECORD, text, {"schema": int})
     if record["schema"] != SCHEMA:
         raise InputError(f"{run / _RECORD} is of schema {record['schema']}; this version reads {SCHEMA}")
-    _check(run / _RECORD, record, _SHAPE)
+    _check(run / _RECORD, record, _SHAPE | {name: _IF_THERE[name] for name in _IF_THERE.keys() & record.keys()})
     if record["state"] != "done":
         return record, None
     _check(run / _RECORD, record, _DONE)

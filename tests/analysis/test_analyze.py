@@ -220,6 +220,7 @@ def test_tables_of_a_sweep(sweep, measured, capsys):
     assert list(runs["config.model.n_layer"]) == [3, 3, 3]
     assert list(runs["config.pattern.name"]) == ["baseline", "sla", "sla"]
     assert "config.optim.betas" not in runs
+    assert list(runs["config.pattern.distance"].fillna(0)) == [0, 1, 1]  # of no use to the baseline
     first = runs.iloc[0]
     read = {name.removeprefix("analysis."): first[name] for name in runs if name.startswith("analysis.")}
     assert re.fullmatch("[0-9a-f]{12}", read.pop("version"))
@@ -227,6 +228,18 @@ def test_tables_of_a_sweep(sweep, measured, capsys):
     assert read == {
         "tokens": 200, "knock_out_tokens": 200, "context_length": 40, "n_min": 16, "query_rows": 8,
     }  # fmt: skip
+
+
+def test_what_was_swept_is_a_column_of_both_tables(sweep, measured):
+    analyze(sweep, EFFORT, jobs=1)
+    records = {sweep / run: read_record(sweep / run) for run in measured}
+    baseline, _, last = records.values()
+    baseline["config"]["pattern"]["distance"] = last["config"]["pattern"]["distance"] = 2
+    module._write_tables(sweep / "analysis", records, list(records.values()))
+    heads, runs = (pd.read_parquet(sweep / "analysis" / f"{name}.parquet") for name in ("heads", "runs"))
+    expected = dict(zip(measured, (0, 1, 2), strict=True))
+    assert heads.groupby("run")["pattern.distance"].first().fillna(0).to_dict() == expected
+    assert runs.set_index("run_id")["pattern.distance"].fillna(0).to_dict() == expected
 
 
 def test_the_examples_of_the_readme(sweep, measured):

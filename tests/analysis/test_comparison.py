@@ -290,8 +290,8 @@ def test_settings_get_a_table_each_named_by_what_differs(record):
     text = render_markdown([*pair("s1", short), *pair("s2", long)])
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
-        "## model.block_size=256, model.dropout=null, setting s1",
-        "## model.block_size=512, model.dropout=0.1, setting s2",
+        "## model.block_size=256, model.dropout=null",
+        "## model.block_size=512, model.dropout=0.1",
     ]
     assert text.count("| Pattern") == 2
 
@@ -315,3 +315,27 @@ def test_two_patterns_of_one_name_are_not_in_one_table(record):
         InputError, match="zigzag-s0-s1 and zigzag-s1-s1 have other tables and are both called 'zigzag'"
     ):
         runs_table([first, second])
+
+
+def test_what_was_swept_is_a_column_null_where_it_has_no_effect(record):
+    def of(called, **pattern):
+        return record(called, config={"pattern": {"name": "sla", "distance": 1, "heads": 1, **pattern}})
+
+    records = [of("baseline", name="baseline", distance=5), of("skip"), of("other", heads=2, label="Ours")]
+    for table in (runs_table(records), comparison_table(records)):
+        assert [key for key in table if key.startswith("pattern.")] == ["pattern.heads"]
+        assert table.set_index("pattern")["pattern.heads"].dropna().to_dict() == {"skip": 1, "other": 2}
+    assert rows(render_markdown(records))["skip"]["pattern.heads"] == "1"
+    assert rows(render_markdown(records))["baseline"]["pattern.heads"] == "–"
+    assert "pattern.heads" not in render_markdown(records[:2])
+
+
+def test_runs_of_code_that_is_in_no_commit_are_told(record):
+    first, second = record("baseline"), record("skip")
+    assert "in no commit" not in render_markdown([first, second])
+    commit = {"began": "2026-01-02T03:04:05", "git_commit": "c0ffee", "git_changes": None}
+    first["sittings"], second["sittings"] = [commit], [commit, {**commit, "git_changes": "abc"}]
+    assert "1 of 2 runs were made by code with changes that are in no commit (skip-s0-s1)." in render_markdown(
+        [first, second]
+    )
+    assert "All runs were made by code" in render_markdown([second])

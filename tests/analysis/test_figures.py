@@ -398,11 +398,13 @@ def test_settings_have_a_file_each(tmp_path, record, monkeypatch):
     monkeypatch.setattr("analysis.figures.FORMATS", ("svg",))
     for setting in ("s1", "s2"):
         for pattern in (BASELINE, "skip"):
-            one = record(pattern, setting=setting)
+            one = record(
+                pattern, setting=setting, config={"optim": {"lr": 1 / int(setting[1]), "steps": 3, "batch_size": 1}}
+            )
             (tmp_path / one["run_id"]).mkdir()
             write_record(tmp_path / one["run_id"], one)
     names = [path.name for path in write_figures("differences", tmp_path)]
-    assert names == [f"differences-s{n}.{suffix}" for n in (1, 2) for suffix in ("svg", "txt")]
+    assert names == [f"differences-lr{lr}.{suffix}" for lr in (1.0, 0.5) for suffix in ("svg", "txt")]
 
 
 def test_a_command_draws_the_same_whatever_a_user_has_set(analyzed, tmp_path, data):

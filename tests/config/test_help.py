@@ -51,7 +51,7 @@ def test_values_that_are_offered_can_be_had():
         for value in option.values:
             section, _, name = option.key.partition(".")
             config = RunConfig()
-            setattr(getattr(config, section), name, {"true": True, "false": False}.get(value, value))
+            setattr(getattr(config, section), name, {"true": True, "false": False, "null": None}.get(value, value))
             if value not in ("tables", "layer_types") and not config.trainer.keep_best:  # which need more
                 config.check()
 

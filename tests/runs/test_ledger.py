@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from made_up_records import ending
 
+from sla_ablate.commands.status import run as run_status
 from sla_ablate.config.schema import ModelConfig, OptimConfig, RunConfig
 from sla_ablate.errors import InputError
 from sla_ablate.files import claim
@@ -180,13 +181,15 @@ def test_progress_is_the_end_of_the_metrics(folder):
 def test_status_shows_every_run(config, folder, capsys, monkeypatch):
     finish(folder)
     config.seed = 1
-    ledger.enter(config, "digest")
+    ledger.enter(config, "digest", "sla-ablate train -m seed=0,1")
+    ledger.enter(config, "digest", "sla-ablate retry s")  # which did not make it
     status.show(folder.parent, watch=False, as_json=False)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows[1:3] == [[folder.name, "done", "1", "100/100", "7"], [rows[2][0], "waiting", "0/100"]]
-    assert " ".join(rows[-1]) == "2 run(s): 1 done, 1 waiting"
+    assert rows[1:3] == [[rows[1][0], "waiting", "0/100"], [folder.name, "done", "100/100", "7", "1"]]
+    assert " ".join(rows[-2]) == "2 run(s): 1 done, 1 waiting"
+    assert " ".join(rows[-1]) == "made by: sla-ablate train -m seed=0,1"
     status.show(folder.parent, watch=False, as_json=True)
-    assert [cell["state"] for cell in json.loads(capsys.readouterr().out)] == ["done", "waiting"]
+    assert [cell["state"] for cell in json.loads(capsys.readouterr().out)] == ["waiting", "done"]
 
     monkeypatch.chdir(folder.parents[1])
     with pytest.raises(InputError, match="no sweeps under runs"):
@@ -196,6 +199,33 @@ def test_status_shows_every_run(config, folder, capsys, monkeypatch):
     assert capsys.readouterr().out == "s  2 run(s): 1 done, 1 waiting\n"
     with pytest.raises(InputError, match="none holds no runs; beside it there are: runs, s"):
         status.show(folder.parents[1] / "none", watch=False, as_json=False)
+
+
+def test_status_shows_what_failed_first_and_why(config, folder, capsys, monkeypatch):
+    error = "ValueError: the corpus is not what it was when the run began, so that it cannot go on"
+    sitting = {"began": "2026-01-02T03:04:05", "ended": None, "command": None, "host": "node7"}
+    change(folder, state="failed", error=error, attempt=2, sittings=[sitting])
+    (folder / "metrics.jsonl").write_text('{"step": 7, "loss": 2.5}\n{"step": 7, "validation_loss": 2.625}\n')
+    for config.optim.lr in (1e-3, 1e-4):
+        ledger.enter(config, "digest")
+
+    def lines(*options):
+        assert run_status([str(folder.parent), *options]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    header, first, *_ = lines()
+    assert header.split() == "run state lr step loss validation attempt began (UTC) host error".split()
+    told = f"{folder.name} failed 0.003 7/100 2.500 2.6250 2 01-02 03:04 node7 {error}"
+    assert first.split() == told.split()
+    monkeypatch.setenv("COLUMNS", "80")
+    header, first, *others = lines()
+    assert all(len(line) <= 80 for line in [header, first, *others[:3]])
+    assert "failed" in first
+    assert "ValueError: the corpus" in first
+    assert first.endswith("…")
+    assert [line.split()[0] for line in lines("--state", "failed")[1:2]] == [folder.name]
+    assert len(lines("--state", "failed")) == 4
+    assert [line.split()[2] for line in lines("--where", "optim.lr=1e-4")[1:-2]] == ["0/100"]
 
 
 def test_status_needs_no_torch():

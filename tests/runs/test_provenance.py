@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sla_ablate.runs import provenance
+from sla_ablate.config.schema import RunConfig
+from sla_ablate.runs import ledger, provenance
+from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.provenance import begin, command_line
+from sla_ablate.runs.record import read_summary, write_record
 
 
 @pytest.fixture
@@ -99,3 +104,21 @@ def test_git_is_asked_once_however_many_runs_there_are(sla, tmp_path):
     in_checkout = (provenance.CHECKOUT / ".git").exists()
     asked = (tmp_path / "asked").read_text().count("rev-parse") if in_checkout else 1
     assert asked == 1
+
+
+def test_status_of_a_run_says_where_it_comes_from(here, tmp_path):
+    config = RunConfig(output=str(tmp_path), sweep="s")
+    ledger.enter(config, "digest", "sla-ablate train sweep=s")
+    folder = run_folder(config, identify(config, "digest"))
+    sitting = {"began": "2026-01-02T03:04:05", "ended": None, "command": "sla-ablate retry s", "git_commit": "c0ffee"}
+    sittings = [sitting | {"host": "node7", "git_changes": changes} for changes in (None, "abc")]
+    write_record(folder, read_summary(folder) | {"sittings": sittings, "environment": {"versions": {"torch": "2"}}})
+    done = here("status", str(folder))
+    lines = dict(re.split("  +", line, maxsplit=1) for line in map(str.strip, done.stdout.splitlines()))
+    assert lines["asked for by"] == "sla-ablate train sweep=s"
+    assert lines["command"] == "sla-ablate retry s"
+    assert lines["code"] == "commit c0ffee and changes abc, which are in no commit"
+    assert lines["sitting 1"] == "2026-01-02T03:04:05 to ?, on node7"
+    assert lines["versions"] == "torch 2"
+    assert json.loads(here("status", str(folder), "--json").stdout)["run_id"] == folder.name
+    assert here("status", str(folder), "--state", "done").returncode == 2
