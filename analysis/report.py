@@ -35,7 +35,7 @@ class Report(NamedTuple):
 
 
 def write_report(
-    sweep: Path, out: Path | None = None, force: bool = False, selection: Selection = EVERYTHING
+    sweep: str | Path, out: str | Path | None = None, force: bool = False, selection: Selection = EVERYTHING
 ) -> Report:
     """Write the report of a sweep folder into `out` (default `<sweep>/report`).
 
@@ -47,13 +47,14 @@ def write_report(
         InputError: the sweep has no records, no run of it is done, or `out` holds something else than reports and
             figures and there is no `force`.
     """
+    sweep = Path(sweep)
     found = read_sweep(sweep)
     tell_others(found.left_out)
     records, chosen = selection.of(found.records)
     if out is None:
         out = inside(sweep, f"report{selection.suffix}")
     else:
-        check_out(out, force)
+        check_out(out := Path(out), force)
     files, faults = report_files(records, chosen), unreadable(found.left_out)
     if (sweep / HEADS).exists():
         try:

@@ -232,7 +232,7 @@ def test_tables_of_a_sweep(sweep, measured, capsys):
 def test_the_examples_of_the_readme(sweep, measured):
     analyze(sweep, EFFORT, jobs=1)
     text = (Path(module.__file__).parent / "README.md").read_text()
-    code, worth = re.findall("```python\n(.*?)```", text, re.S)
+    code, _, worth = re.findall("```python\n(.*?)```", text, re.S)  # the one between: test_sweep.py
     names, examples = {}, []
     for statement in ast.parse(code.replace("runs/demo", str(sweep))).body:
         if isinstance(statement, ast.Expr):

@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from analysis.figures import open_sweep, write_figures
+from analysis.figures import open_settings, write_figures
 from sla_ablate.runs.record import read_record, write_record
 
 ERROR = "the training loss is not finite at step 2"
@@ -40,7 +40,7 @@ def test_a_diverged_run_stands_in_the_table_and_in_no_figure(here, sweep, diverg
     assert "Diverged: 1 of 3 seeds of skip." in report.stdout
     table = pd.read_csv(sweep / "report" / "table.csv").set_index("pattern")
     assert table[["runs", "diverged", "pairs"]].to_numpy().tolist() == [[3, 0, 0], [2, 1, 2]]
-    (data,) = open_sweep(sweep).values()
+    (data,) = open_settings(sweep).values()
     assert len(data.records) == 5
     assert "skip-s1-s1" not in set(data.heads["run"])
     assert "(n = 2)" in (sweep / "report" / "diversity.md").read_text()
@@ -84,7 +84,7 @@ def test_a_run_under_two_names_is_one_in_tables_and_figures(here, sweep, monkeyp
     write_record(twin, record | {"run_id": twin.name, "pattern": record["pattern"] | {"label": "tables x"}})
     report = here("report", str(sweep))
     assert report.stdout.count("| skip, also tables x |") == 1
-    (data,) = open_sweep(sweep).values()
+    (data,) = open_settings(sweep).values()
     assert data.ranked == ["baseline", "skip, also tables x"]
     assert set(data.heads["pattern"]) == set(data.ranked)  # which were analyzed before there was a second name
     assert set(data.training()["pattern"]) == set(data.ranked)
