@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.evidence import BASELINE, ENDED, Record, counted_once, distinct, is_baseline
+from analysis.measured_on import measured_on
 from analysis.perplexity import Totals
 from analysis.power import MOST_PAIRS, POWER
 from analysis.statistics import (
@@ -33,7 +34,7 @@ RUN_COLUMNS = (
 COMPARISON_COLUMNS = (
     *("setting", "pattern", "runs", "diverged"),
     *(f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")),
-    *("delta", "delta_low", "delta_high", "pairs", "p_holm", "pairs_needed", *COSTS),
+    *("delta", "delta_low", "delta_high", "pairs", "p", "p_holm", "pairs_needed", *COSTS),
 )
 
 
@@ -80,8 +81,8 @@ def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd
     Patterns and runs are those of `distinct`. Rows: settings in given order; in each the baseline, then those of
     `order` as they stand there, then the others by mean loss. `runs` are the done ones, which `_mean` and `_std`
     (ddof 1) are over; `diverged` are others, which have no numbers. `delta` is the mean of `seed_differences`, in nats
-    per token, with its 95 % t-interval over `pairs` seed pairs; `p_holm` the paired t test's p, Holm-adjusted over the
-    patterns of the setting; `pairs_needed` as in `analysis.statistics`. What too few runs leave undefined is NaN.
+    per token, with its 95 % t-interval over `pairs` seed pairs; `p` that of the paired t test, `p_holm` the same, Holm-
+    adjusted over the patterns of the setting; `pairs_needed` as in `analysis.statistics`. What too few runs leave undefined is NaN.
     """
     records = [record for record in distinct(records) if record["state"] in ENDED]
     every_run, differences = runs_table(records), seed_differences(records)
@@ -105,14 +106,14 @@ def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd
                 "delta_low": interval.low,
                 "delta_high": interval.high,
                 "pairs": interval.n,
-                "p_holm": paired_p_value(delta),
+                "p": paired_p_value(delta),
                 "pairs_needed": pairs_needed(delta),
                 **{cost: runs[cost].iloc[0] if len(runs) else None for cost in COSTS},
             }
         )
     table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
     table = table.astype({"training_flops_per_token": float, **dict.fromkeys(_WHOLE_COSTS, "Int64")})
-    table["p_holm"] = table.groupby("setting")["p_holm"].transform(holm)
+    table["p_holm"] = table.groupby("setting")["p"].transform(holm)
     settings = list(by_setting(records))
     places = {BASELINE: -1, **{label: place for place, label in enumerate(order)}}
     ranks = table.assign(
@@ -298,15 +299,13 @@ def _p(p: float) -> str:
 
 def _legend(table: pd.DataFrame, records: Sequence[Record]) -> str:
     validation = [record["results"]["validation"] for record in records]
-    precision = [record["environment"]["precision"] for record in records]
     runs = sorted(set(table["runs"]))
     n = f"n = {runs[0]} seed{'s' if runs[0] > 1 else ''}" if len(runs) == 1 else "n seeds as in column Runs"
     legend = (
         f"Validation, mean ± standard deviation over {n}; "
-        f"context length {escape.markdown(_unique(v['context_length'] for v in validation))} tokens, "
         f"stride {escape.markdown(_unique(v['stride'] for v in validation))}, "
         f"start token {escape.markdown_code(_unique(v['start_token'] for v in validation))}; "
-        f"trained in {escape.markdown(_unique(precision))}, scored in float32. "
+        f"scored in float32. {escape.markdown(measured_on(records))} "
         "↓ lower is better; the best mean is bold."
     )
     if table["pairs"].any():

@@ -69,7 +69,8 @@ def test_status_counts_and_names_it(here, sweep, diverge):
     diverge("skip-s1-s1")
     for run in sweep.glob("*-s1"):
         record = read_record(run)
-        sizes = {"model": {"block_size": 4}, "optim": {"steps": 9, "batch_size": 1}}
+        model = dict.fromkeys(("n_layer", "n_head", "n_embd", "block_size"), 4)
+        sizes = {"model": model, "data": {}, "optim": {"steps": 9, "batch_size": 1}}
         write_record(run, record | {"config": sizes})
     status = here("status", str(sweep))
     assert status.stdout.splitlines()[-1] == "6 run(s): 5 done, 1 diverged"
