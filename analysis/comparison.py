@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -81,8 +81,9 @@ def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd
     Patterns and runs are those of `distinct`. Rows: settings in given order; in each the baseline, then those of
     `order` as they stand there, then the others by mean loss. `runs` are the done ones, which `_mean` and `_std`
     (ddof 1) are over; `diverged` are others, which have no numbers. `delta` is the mean of `seed_differences`, in nats
-    per token, with its 95 % t-interval over `pairs` seed pairs; `p` that of the paired t test, `p_holm` the same, Holm-
-    adjusted over the patterns of the setting; `pairs_needed` as in `analysis.statistics`. What too few runs leave undefined is NaN.
+    per token, with its 95 % t-interval over `pairs` seed pairs; `p` that of the paired t test, `p_holm` the same,
+    Holm-adjusted over the patterns of the setting; `pairs_needed` as in `analysis.statistics`. What too few runs leave
+    undefined is NaN.
     """
     records = [record for record in distinct(records) if record["state"] in ENDED]
     every_run, differences = runs_table(records), seed_differences(records)
@@ -133,10 +134,10 @@ def render_markdown(records: Sequence[Record], order: Sequence[str] = ()) -> str
 
     Several settings get a heading each, which names the configuration keys that tell them apart.
     """
-    titles = _titles(records)
+    told = titles(records)
     sections = []
     for setting, group in by_setting(records).items():
-        heading = [f"## {escape.markdown(titles[setting])}"] if len(titles) > 1 else []
+        heading = [f"## {escape.markdown(told[setting])}"] if len(told) > 1 else []
         sections += [*heading, *_section(group, order)]
     return "\n\n".join(sections) + "\n"
 
@@ -171,7 +172,7 @@ def _run_row(record: Record) -> dict[str, Any]:
     }
 
 
-def _titles(records: Sequence[Record]) -> dict[str, str]:
+def titles(records: Sequence[Record]) -> dict[str, str]:
     """Each setting's heading, from the keys that are constant within settings and differ between them."""
     configs = pd.DataFrame([dict(_flat(record["config"])) for record in records]).fillna("unset")
     constant = configs.groupby([record["setting"] for record in records]).nunique().eq(1).all()
@@ -180,12 +181,12 @@ def _titles(records: Sequence[Record]) -> dict[str, str]:
         for key in map(str, configs.columns[constant & configs.nunique().gt(1)])
         if key.split(".")[0] not in ("pattern", "seed")  # no part of a setting
     ]
-    titles = {}
+    found = {}
     for setting, group in by_setting(records).items():
         config = dict(_flat(group[0]["config"]))
         values = [f"{key}={config.get(key, 'unset')}" for key in differing]
-        titles[setting] = ", ".join([*values, f"setting {setting}"])
-    return titles
+        found[setting] = ", ".join([*values, f"setting {setting}"])
+    return found
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -205,10 +206,16 @@ def _section(records: Sequence[Record], order: Sequence[str]) -> list[str]:
         blocks = [_body(table), _legend(table, done), *_remarks(table, done)]
     else:
         blocks = ["No run is done."]
-    blocks += map(escape.markdown, _diverged(table, runs))
+    return blocks + list(map(escape.markdown, notes_of(table, records)))
+
+
+def notes_of(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
+    """Sentences on the runs of a setting that are not in its table, or there under another name."""
+    runs = distinct(records)
+    notes = _diverged(table, runs)
     if states := count_states([record for record in runs if record["state"] != "diverged"]):
-        blocks.append(f"Not in the table: {escape.markdown(states)}.")
-    return blocks + list(map(escape.markdown, _names(records)))
+        notes.append(f"Not in the table: {states}.")
+    return notes + _names(records)
 
 
 def _diverged(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
@@ -243,15 +250,28 @@ def _names(records: Sequence[Record]) -> list[str]:
 
 
 def _body(table: pd.DataFrame) -> str:
-    cells = pd.DataFrame(
+    cells = cells_of(table, escape.markdown, "**{}**".format)
+    align = ["left", *["right"] * (len(cells.columns) - 1)]
+    return cells.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def cells_of(table: pd.DataFrame, escaped: Callable[[str], str], strong: Callable[[str], str]) -> pd.DataFrame:
+    """The rows of `comparison_table` in words, for people.
+
+    Args:
+        table: of one setting.
+        escaped: makes a label what the medium shows as text.
+        strong: marks the best mean.
+    """
+    return pd.DataFrame(
         {
-            "Pattern": table["pattern"].map(escape.markdown),
+            "Pattern": table["pattern"].map(escaped),
             "Runs": [
                 f"{n} ({d} diverged)" if d else f"{n}" for n, d in zip(table["runs"], table["diverged"], strict=True)
             ],
-            "Nats/token ↓": _mean_std(table, "nats_per_token", ".4f"),
-            "Perplexity ↓": _mean_std(table, "perplexity", ".2f"),
-            "Bits/byte ↓": _mean_std(table, "bits_per_byte", ".4f"),
+            "Nats/token ↓": _mean_std(table, "nats_per_token", ".4f", strong),
+            "Perplexity ↓": _mean_std(table, "perplexity", ".2f", strong),
+            "Bits/byte ↓": _mean_std(table, "bits_per_byte", ".4f", strong),
             "Δ nats/token to baseline ↓": [_delta(row) for _, row in table.iterrows()],
             "Pairs": table["pairs"].map(str).mask(table["pattern"] == BASELINE, "–"),
             "p (Holm)": table["p_holm"].map(_p),
@@ -261,19 +281,17 @@ def _body(table: pd.DataFrame) -> str:
             "KV-cache bytes/token ↓": _cells(table["kv_cache_bytes_per_token"], ","),
         }
     )
-    align = ["left", *["right"] * (len(cells.columns) - 1)]
-    return cells.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
 def _cells(values: pd.Series, spec: str) -> list[str]:
     return ["–" if pd.isna(value) else f"{value:{spec}}" for value in values]
 
 
-def _mean_std(table: pd.DataFrame, metric: str, spec: str) -> list[str]:
+def _mean_std(table: pd.DataFrame, metric: str, spec: str, strong: Callable[[str], str]) -> list[str]:
     means, stds = table[f"{metric}_mean"], table[f"{metric}_std"]
     cells = []
     for mean, std, plain in zip(means, stds, _cells(means, spec), strict=True):
-        text = f"**{plain}**" if mean == means.min() else plain
+        text = strong(plain) if mean == means.min() else plain
         cells.append(text if math.isnan(std) else f"{text} ± {std:{spec}}")
     return cells
 

@@ -34,7 +34,7 @@ def diverge(sweep):
 
 def test_a_diverged_run_stands_in_the_table_and_in_no_figure(here, sweep, diverge):
     diverge("skip-s1-s1")
-    report = here("report", str(sweep))
+    report = here("report", str(sweep), "--format", "markdown")
     assert report.returncode == 0
     assert "| 2 (1 diverged) |" in " ".join(report.stdout.split())
     assert "Diverged: 1 of 3 seeds of skip." in report.stdout
@@ -83,7 +83,7 @@ def test_a_run_under_two_names_is_one_in_tables_and_figures(here, sweep, monkeyp
     twin = shutil.copytree(sweep / "skip-s0-s1", sweep / "tables-s0-s1")
     record = read_record(twin)
     write_record(twin, record | {"run_id": twin.name, "pattern": record["pattern"] | {"label": "tables x"}})
-    report = here("report", str(sweep))
+    report = here("report", str(sweep), "--format", "markdown")
     assert report.stdout.count("| skip, also tables x |") == 1
     (data,) = open_settings(sweep).values()
     assert data.ranked == ["baseline", "skip, also tables x"]
