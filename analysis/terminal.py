@@ -47,7 +47,7 @@ def render(records: Sequence[Record], order: Sequence[str], width: int, colour: 
         shown = _fitting(cells, width)
         console.print(_table(cells[shown], table))
         done = [record for record in runs if record["state"] == "done"]
-        left_out = [name for name in cells if name not in shown]
+        left_out = [str(name) for name in cells if name not in shown]
         notes = [_MARKS if BASELINE in set(table["pattern"]) else "", measured_on(done) if done else "No run is done."]
         notes += [
             *notes_of(table, runs),
@@ -62,11 +62,12 @@ def render(records: Sequence[Record], order: Sequence[str], width: int, colour: 
 def _fitting(cells: pd.DataFrame, width: int) -> list[str]:
     """The columns that there is room for, in the table's order."""
     left, chosen = width + _GAP, set()
-    for name in [*_FIRST, *(name for name in cells if name not in _FIRST)]:
+    names = [str(name) for name in cells]
+    for name in [*_FIRST, *(name for name in names if name not in _FIRST)]:
         if (needed := _width(cells, name) + _GAP) <= left:
             chosen.add(name)
             left -= needed
-    return [name for name in cells if name in chosen or name == "Pattern"]
+    return [name for name in names if name in chosen or name == "Pattern"]
 
 
 def _width(cells: pd.DataFrame, name: str) -> int:
@@ -76,9 +77,13 @@ def _width(cells: pd.DataFrame, name: str) -> int:
 
 def _table(cells: pd.DataFrame, table: pd.DataFrame) -> Table:
     made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for name in cells:
-        justify = "left" if name == "Pattern" else "right"
-        made.add_column(Text(name.replace(" ↓", "")), justify=justify, width=_width(cells, name), overflow="fold")
+    for name in map(str, cells):
+        made.add_column(
+            Text(name.replace(" ↓", "")),
+            justify="left" if name == "Pattern" else "right",
+            width=_width(cells, name),
+            overflow="fold",
+        )
     best = table["nats_per_token_mean"].min()
     for (_, row), (_, numbers) in zip(cells.iterrows(), table.iterrows(), strict=True):
         style = "green" if numbers["delta_high"] < 0 else "red" if numbers["delta_low"] > 0 else ""
