@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.diversity.head_diversity import HeadDiversity, measure_heads
+    from analysis.sweep import SweepResults, open_sweep
 
-__all__ = ["HeadDiversity", "measure_heads"]
-
+__all__ = ["HeadDiversity", "SweepResults", "measure_heads", "open_sweep"]
 
 # Loaded on first use: tables and figures must not cost torch's second of start-up.
+_HOME = {
+    "HeadDiversity": "analysis.diversity.head_diversity",
+    "SweepResults": "analysis.sweep",
+    "measure_heads": "analysis.diversity.head_diversity",
+    "open_sweep": "analysis.sweep",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("analysis.diversity.head_diversity"), name)
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

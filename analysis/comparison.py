@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.evidence import BASELINE, ENDED, Record, counted_once, distinct, is_baseline
+from analysis.measured_on import measured_on
 from analysis.perplexity import Totals
 from analysis.power import MOST_PAIRS, POWER
 from analysis.statistics import (
@@ -33,7 +34,7 @@ RUN_COLUMNS = (
 COMPARISON_COLUMNS = (
     *("setting", "pattern", "runs", "diverged"),
     *(f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")),
-    *("delta", "delta_low", "delta_high", "pairs", "p_holm", "pairs_needed", *COSTS),
+    *("delta", "delta_low", "delta_high", "pairs", "p", "p_holm", "pairs_needed", *COSTS),
 )
 
 
@@ -93,8 +94,9 @@ def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd
     Patterns and runs are those of `distinct`. Rows: settings in given order; in each the baseline, then those of
     `order` as they stand there, then the others by mean loss. `runs` are the done ones, which `_mean` and `_std`
     (ddof 1) are over; `diverged` are others, which have no numbers. `delta` is the mean of `seed_differences`, in nats
-    per token, with its 95 % t-interval over `pairs` seed pairs; `p_holm` the paired t test's p, Holm-adjusted over the
-    patterns of the setting; `pairs_needed` as in `analysis.statistics`. What too few runs leave undefined is NaN.
+    per token, with its 95 % t-interval over `pairs` seed pairs; `p` that of the paired t test, `p_holm` the same,
+    Holm-adjusted over the patterns of the setting; `pairs_needed` as in `analysis.statistics`. What too few runs leave
+    undefined is NaN.
     """
     records = [record for record in distinct(records) if record["state"] in ENDED]
     every_run, differences = runs_table(records), seed_differences(records)
@@ -120,14 +122,14 @@ def comparison_table(records: Sequence[Record], order: Sequence[str] = ()) -> pd
                 "delta_low": interval.low,
                 "delta_high": interval.high,
                 "pairs": interval.n,
-                "p_holm": paired_p_value(delta),
+                "p": paired_p_value(delta),
                 "pairs_needed": pairs_needed(delta),
                 **{cost: runs[cost].iloc[0] if len(runs) else None for cost in COSTS},
             }
         )
     table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
     table = table.astype({"training_flops_per_token": float, **dict.fromkeys(_WHOLE_COSTS, "Int64")})
-    table["p_holm"] = table.groupby("setting")["p_holm"].transform(holm)
+    table["p_holm"] = table.groupby("setting")["p"].transform(holm)
     table = with_swept(table, "pattern", [keys[name] for name in row_names])
     settings = list(by_setting(records))
     places = {BASELINE: -1, **{label: place for place, label in enumerate(order)}}
@@ -148,10 +150,10 @@ def render_markdown(records: Sequence[Record], order: Sequence[str] = ()) -> str
 
     Several settings get a heading each, which names the configuration keys that tell them apart.
     """
-    titles = swept.titles(records)
+    told = swept.titles(records)
     sections = []
     for setting, group in by_setting(records).items():
-        heading = [f"## {escape.markdown(titles[setting])}"] if len(titles) > 1 else []
+        heading = [f"## {escape.markdown(told[setting])}"] if len(told) > 1 else []
         sections += [*heading, *_section(group, order)]
     return "\n\n".join(sections) + "\n"
 
@@ -191,15 +193,19 @@ def _section(records: Sequence[Record], order: Sequence[str]) -> list[str]:
     runs = distinct(records)
     table = comparison_table(runs, order)
     if done := _done(runs):
-        own = any(record["config"].get("pattern", {}).get("label") for record in runs)  # which do not tell options
-        keys = [key for key in map(str, table) if key.startswith("pattern.")] if own else []
-        blocks = [_body(table, keys), _legend(table, done), *_remarks(table, done), *_changed(done)]
+        blocks = [_body(table, runs), _legend(table, done), *_remarks(table, done)]
     else:
         blocks = ["No run is done."]
-    blocks += map(escape.markdown, _diverged(table, runs))
+    return blocks + list(map(escape.markdown, notes_of(table, records)))
+
+
+def notes_of(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
+    """Sentences on runs of a setting: of changed code, not in its table, or there under another name."""
+    runs = distinct(records)
+    notes = [*_changed(_done(runs)), *_diverged(table, runs)]
     if states := count_states([record for record in runs if record["state"] != "diverged"]):
-        blocks.append(f"Not in the table: {escape.markdown(states)}.")
-    return blocks + list(map(escape.markdown, _names(records)))
+        notes.append(f"Not in the table: {states}.")
+    return notes + _names(records)
 
 
 def _diverged(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
@@ -229,7 +235,7 @@ def _changed(records: Sequence[Record]) -> list[str]:
     if not runs:
         return []
     which = "All runs" if len(runs) == len(records) else f"{len(runs)} of {len(records)} runs"
-    names = "" if len(runs) == len(records) else f" ({escape.markdown(', '.join(runs))})"
+    names = "" if len(runs) == len(records) else f" ({', '.join(runs)})"
     return [f"{which} were made by code with changes that are in no commit{names}."]
 
 
@@ -244,17 +250,35 @@ def _names(records: Sequence[Record]) -> list[str]:
     return remarks
 
 
-def _body(table: pd.DataFrame, keys: Sequence[str]) -> str:
-    cells = pd.DataFrame(
+def _body(table: pd.DataFrame, records: Sequence[Record]) -> str:
+    cells = cells_of(table, records, escape.markdown, "**{}**".format)
+    align = ["left", *["right"] * (len(cells.columns) - 1)]
+    return cells.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def cells_of(
+    table: pd.DataFrame, records: Sequence[Record], escaped: Callable[[str], str], strong: Callable[[str], str]
+) -> pd.DataFrame:
+    """The rows of `comparison_table` in words, for people.
+
+    Args:
+        table: of one setting.
+        records: of its runs.
+        escaped: makes a label what the medium shows as text.
+        strong: marks the best mean.
+    """
+    own = any(record["config"].get("pattern", {}).get("label") for record in records)  # which do not tell options
+    keys = [key for key in map(str, table) if key.startswith("pattern.")] if own else []
+    return pd.DataFrame(
         {
-            "Pattern": table["pattern"].map(escape.markdown),
-            **{escape.markdown(key): _cells(table[key], "") for key in keys},
+            "Pattern": table["pattern"].map(escaped),
+            **{escaped(key): _cells(table[key], "") for key in keys},
             "Runs": [
                 f"{n} ({d} diverged)" if d else f"{n}" for n, d in zip(table["runs"], table["diverged"], strict=True)
             ],
-            "Nats/token ↓": _mean_std(table, "nats_per_token", ".4f"),
-            "Perplexity ↓": _mean_std(table, "perplexity", ".2f"),
-            "Bits/byte ↓": _mean_std(table, "bits_per_byte", ".4f"),
+            "Nats/token ↓": _mean_std(table, "nats_per_token", ".4f", strong),
+            "Perplexity ↓": _mean_std(table, "perplexity", ".2f", strong),
+            "Bits/byte ↓": _mean_std(table, "bits_per_byte", ".4f", strong),
             "Δ nats/token to baseline ↓": [_delta(row) for _, row in table.iterrows()],
             "Pairs": table["pairs"].map(str).mask(table["pattern"] == BASELINE, "–"),
             "p (Holm)": table["p_holm"].map(_p),
@@ -264,19 +288,17 @@ def _body(table: pd.DataFrame, keys: Sequence[str]) -> str:
             "KV-cache bytes/token ↓": _cells(table["kv_cache_bytes_per_token"], ","),
         }
     )
-    align = ["left", *["right"] * (len(cells.columns) - 1)]
-    return cells.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
 def _cells(values: pd.Series, spec: str) -> list[str]:
     return ["–" if pd.isna(value) else f"{value:{spec}}" for value in values]
 
 
-def _mean_std(table: pd.DataFrame, metric: str, spec: str) -> list[str]:
+def _mean_std(table: pd.DataFrame, metric: str, spec: str, strong: Callable[[str], str]) -> list[str]:
     means, stds = table[f"{metric}_mean"], table[f"{metric}_std"]
     cells = []
     for mean, std, plain in zip(means, stds, _cells(means, spec), strict=True):
-        text = f"**{plain}**" if mean == means.min() else plain
+        text = strong(plain) if mean == means.min() else plain
         cells.append(text if math.isnan(std) else f"{text} ± {std:{spec}}")
     return cells
 
@@ -302,15 +324,13 @@ def _p(p: float) -> str:
 
 def _legend(table: pd.DataFrame, records: Sequence[Record]) -> str:
     validation = [record["results"]["validation"] for record in records]
-    precision = [record["environment"]["precision"] for record in records]
     runs = sorted(set(table["runs"]))
     n = f"n = {runs[0]} seed{'s' if runs[0] > 1 else ''}" if len(runs) == 1 else "n seeds as in column Runs"
     legend = (
         f"Validation, mean ± standard deviation over {n}; "
-        f"context length {escape.markdown(_unique(v['context_length'] for v in validation))} tokens, "
         f"stride {escape.markdown(_unique(v['stride'] for v in validation))}, "
         f"start token {escape.markdown_code(_unique(v['start_token'] for v in validation))}; "
-        f"trained in {escape.markdown(_unique(precision))}, scored in float32. "
+        f"scored in float32. {escape.markdown(measured_on(records))} "
         "↓ lower is better; the best mean is bold."
     )
     if table["pairs"].any():

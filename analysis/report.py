@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from analysis import latex
 from analysis.comparison import (
     Record,
     as_csv,
@@ -29,14 +30,20 @@ from sla_ablate.runs.swept import file_names
 class Report(NamedTuple):
     """What was written."""
 
-    text: str
-    """Of `table.md`."""
+    files: dict[str, bytes]
+    """Contents by name."""
     faults: list[str]
     """What could not be read, a line each."""
+    out: Path
+    """Where the files are."""
+    records: Sequence[Record]
+    """Of the runs that were chosen."""
+    order: Sequence[str]
+    """The patterns as they were chosen."""
 
 
 def write_report(
-    sweep: Path, out: Path | None = None, force: bool = False, selection: Selection = EVERYTHING
+    sweep: str | Path, out: str | Path | None = None, force: bool = False, selection: Selection = EVERYTHING
 ) -> Report:
     """Write the report of a sweep folder into `out` (default `<sweep>/report`).
 
@@ -48,13 +55,14 @@ def write_report(
         InputError: the sweep has no records, no run of it is done, or `out` holds something else than reports and
             figures and there is no `force`.
     """
+    sweep = Path(sweep)
     found = read_sweep(sweep)
     tell_others(found.left_out)
     records, chosen = selection.of(found.records)
     if out is None:
         out = inside(sweep, f"report{selection.suffix}")
     else:
-        check_out(out, force)
+        check_out(out := Path(out), force)
     files, faults = report_files(records, chosen), unreadable(found.left_out)
     if (sweep / HEADS).exists():
         try:
@@ -66,11 +74,11 @@ def write_report(
     with alone_in(out):
         for name, data in files.items():
             replace_file(out / name, data)
-    return Report(files["table.md"].decode(), faults)
+    return Report(files, faults, out, records, chosen)
 
 
 def report_files(records: Sequence[Record], order: Sequence[str] = ()) -> dict[str, bytes]:
-    """Names and contents of a report: `table.md`, `table.csv`, `runs.csv` and, where runs are paired,
+    """Names and contents of a report: `table.md`, `.csv` and `.tex`, `runs.csv` and, where runs are paired,
     `differences.svg` and `.png` (with several settings one each, `differences-lr0.001.*`); patterns as of
     `comparison_table`.
 
@@ -81,6 +89,7 @@ def report_files(records: Sequence[Record], order: Sequence[str] = ()) -> dict[s
         raise InputError(f"no run of this sweep is done, so there is nothing to report: {count_states(records)}")
     files = {
         "table.md": render_markdown(records, order).encode(),
+        "table.tex": latex.render(records, order).encode(),
         "table.csv": as_csv(comparison_table(records, order)),
         "runs.csv": as_csv(runs_table(records)),
     }

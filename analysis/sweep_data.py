@@ -140,7 +140,7 @@ class SweepData:
         return bool((runs["analysis.version"].reindex(_ids(self.records)) == code_version()).all())
 
 
-def open_sweep(sweep: Path, run: str | None = None, selection: Selection = EVERYTHING) -> dict[str, SweepData]:
+def open_settings(sweep: str | Path, run: str | None = None, selection: Selection = EVERYTHING) -> dict[str, SweepData]:
     """The data of each setting that has done runs; with `run`, an id or a folder, only of that run's setting.
 
     Args:
@@ -151,6 +151,7 @@ def open_sweep(sweep: Path, run: str | None = None, selection: Selection = EVERY
     Raises:
         InputError: no run is done, or `run` is none of the done ones.
     """
+    sweep = Path(sweep)
     found = read_sweep(sweep)
     tell_others(found.left_out)
     records, chosen = selection.of(found.records)
@@ -160,10 +161,10 @@ def open_sweep(sweep: Path, run: str | None = None, selection: Selection = EVERY
 def settings_of(
     sweep: Path, every: Sequence[Record], faults: list[str], run: str | None = None, chosen: Sequence[str] = ()
 ) -> dict[str, SweepData]:
-    """The data of `open_sweep`, of records that have been read; `faults` is given what cannot be.
+    """The data of `open_settings`, of records that have been read; `faults` is given what cannot be.
 
     Raises:
-        InputError: as `open_sweep`.
+        InputError: as `open_settings`.
     """
     records = [record for record in distinct(every) if record["state"] == "done"]
     if not records:

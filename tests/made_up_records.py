@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_SIZES = ("n_layer", "n_head", "n_embd", "block_size")
 COSTS = ("parameters", "parameters_read", "training_flops_per_token", "kv_cache_bytes_per_token")
 
 
@@ -26,5 +27,5 @@ def identity() -> dict[str, Any]:
     return {
         **{"run_id": "RUN", "pairing": "p", "setting": "s", "seed": 0, "error": None},
         "pattern": {"name": "baseline", "label": "baseline", **tables},
-        "config": {"model": {"block_size": 4}, "optim": {"steps": 1, "batch_size": 1}},
+        "config": {"model": dict.fromkeys(_SIZES, 4), "data": {}, "optim": {"steps": 1, "batch_size": 1}},
     }

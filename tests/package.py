@@ -48,7 +48,7 @@ def main() -> None:
         assert where.count(str(site)) == 2, f"not the wheel's: {where}"
         run("-m", "sla_ablate", "train", "-m", "pattern=baseline,sla_near", "scale=smoke", "optim.steps=3",
             "optim.warmup_steps=1")  # fmt: skip
-        table = run("-m", "sla_ablate", "report", "runs/default")
+        table = run("-m", "sla_ablate", "report", "runs/default", "--format", "markdown")
         assert "SLA, distance 1" in table, table
 
         (empty / "mine.py").write_text(PATTERN)
@@ -57,7 +57,7 @@ def main() -> None:
         (group / "last.yaml").write_text("name: mine:last\n")
         run("-m", "sla_ablate", "train", "--config-dir", "groups", "pattern=last", "scale=smoke", "optim.steps=3",
             "optim.warmup_steps=1")  # fmt: skip
-        table = run("-m", "sla_ablate", "report", "runs/default")
+        table = run("-m", "sla_ablate", "report", "runs/default", "--format", "markdown")
         assert "| last, also SLA, distance 1, 2 of 2 heads |" in table, table
         print(f"{wheel.name} works from an empty folder")
 

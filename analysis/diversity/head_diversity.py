@@ -28,7 +28,7 @@ Arrays = dict[str, npt.NDArray[np.float64]]
 class HeadDiversity(WrapperMetric):
     """The metrics of the folder `metrics/`, sharing their tiles.
 
-        metric = HeadDiversity(Setting(model.pattern, model.config.head_size))
+        metric = HeadDiversity.of(model)
         with capture(model) as captured:
             model(tokens)
         metric.update(captured)
@@ -46,6 +46,13 @@ class HeadDiversity(WrapperMetric):
         self.setting = setting
         self.metrics = [metric(setting) for metric in (*all_metrics(), *more)]
         self._moved_with_this = nn.ModuleList(self.metrics)
+
+    @classmethod
+    def of(
+        cls, model: GPT, n_min: int = 16, query_rows: int | None = None, more: Sequence[type[HeadMetric]] = ()
+    ) -> HeadDiversity:
+        """The metrics of a model's heads, on its device; arguments as of `measure_heads`."""
+        return cls(Setting(model.pattern, model.config.head_size, n_min, query_rows), more).to(model.device)
 
     @torch.no_grad()
     def update(self, captured: Captured, real: Tensor | None = None) -> None:
@@ -126,7 +133,7 @@ def measure_heads(
     T = tokens.shape[1]
     if not 1 <= n_min <= T:
         raise InputError(f"n_min={n_min} is not possible with {T} tokens; choose 1 to {T}")
-    metric = HeadDiversity(Setting(model.pattern, model.config.head_size, n_min, query_rows), more).to(tokens.device)
+    metric = HeadDiversity.of(model, n_min, query_rows, more)
     keep_freed_memory()  # else the C library has each tile's memory cleared anew, which takes longer than the metrics
     with evaluating(model):
         for sequence in tokens.split(1):

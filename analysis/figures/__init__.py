@@ -20,12 +20,21 @@ from analysis.figures.captions import caption, question
 from analysis.figures.differences import paired_differences
 from analysis.figures.style import FORMATS, render, styled
 from analysis.selection import EVERYTHING, Selection
-from analysis.sweep_data import SweepData, open_sweep
+from analysis.sweep_data import SweepData, open_settings
 from sla_ablate.errors import DOTTED, InputError, named, unknown
 from sla_ablate.files import alone_in, check_free, inside, replace_file
 from sla_ablate.runs.swept import file_names
 
-__all__ = ["FIGURES", "OF_RUNS", "SweepData", "open_sweep", "paired_differences", "render", "write_figures"]
+__all__ = [
+    "FIGURES",
+    "OF_RUNS",
+    "SweepData",
+    "figure_named",
+    "open_settings",
+    "paired_differences",
+    "render",
+    "write_figures",
+]
 
 FIGURES: dict[str, Callable[[SweepData], Figure]] = {
     name: getattr(import_module(f"analysis.figures.{name}"), name) for name in NAMES
@@ -50,8 +59,8 @@ def check_out(out: Path, force: bool, own: Collection[str] = ()) -> None:
 
 def write_figures(
     names: str | Sequence[str],
-    sweep: Path,
-    out: Path | None = None,
+    sweep: str | Path,
+    out: str | Path | None = None,
     run: str | None = None,
     force: bool = False,
     selection: Selection = EVERYTHING,
@@ -77,11 +86,11 @@ def write_figures(
     """
     asked = [names] if isinstance(names, str) else names
     figures = {each: draw for name in asked for each, draw in _chosen(name, run).items()}
-    settings = open_sweep(sweep, run, selection)
+    settings = open_settings(sweep, run, selection)
     if out is None:
-        out = inside(sweep, "figures")
+        out = inside(Path(sweep), "figures")
     else:
-        check_out(out, force, figures)
+        check_out(out := Path(out), force, figures)
     out.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
     called = file_names([record for data in settings.values() for record in data.records])
@@ -107,15 +116,28 @@ def write_figures(
         raise InputError("\n".join(dict.fromkeys(lacking)))
 
 
-def _chosen(name: str, run: str | None) -> Mapping[str, Callable[[SweepData], Figure]]:
+def figure_named(name: str, run: str | None = None) -> Callable[[SweepData], Figure]:
+    """The function that draws a figure.
+
+    Args:
+        name: of `FIGURES`, or in the form of `errors.DOTTED` that of a function of the user's own.
+        run: the one run that it is to show.
+
+    Raises:
+        InputError: there is none, or it shows all runs.
+    """
     if ":" in name:
-        return {name.partition(":")[2]: _own(name)}
-    if name not in (*FIGURES, "all"):
-        raise unknown("figure", name, (*FIGURES, "all", DOTTED))
-    if run is not None and name not in (*OF_RUNS, "all"):
+        return _own(name)
+    if name not in FIGURES:
+        raise unknown("figure", name, (*FIGURES, DOTTED))
+    if run is not None and name not in OF_RUNS:
         raise InputError(f"figure {name} shows all runs; a run can be chosen for {', '.join(OF_RUNS)}")
+    return FIGURES[name]
+
+
+def _chosen(name: str, run: str | None) -> Mapping[str, Callable[[SweepData], Figure]]:
     if name != "all":
-        return {name: FIGURES[name]}
+        return {name.rpartition(":")[2]: figure_named(name, run)}
     return FIGURES if run is None else {each: FIGURES[each] for each in OF_RUNS}
 
 

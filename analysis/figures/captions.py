@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.comparison import Record
+from analysis.evidence import Record
+from analysis.measured_on import measured_on
 from analysis.sweep_data import SweepData
 
 
@@ -26,26 +27,15 @@ def marks(draw: Callable[..., Figure]) -> str:
 
 def caption(draw: Callable[..., Figure], data: SweepData) -> str:
     """The caption of a figure of a sweep."""
-    return " ".join(filter(None, [question(draw), marks(draw), measured_on(data.records)])) + "\n"
+    return " ".join(filter(None, [question(draw), marks(draw), _seeds(data.records), measured_on(data.records)])) + "\n"
 
 
-def measured_on(records: Sequence[Record]) -> str:
-    """What runs of one setting have in common, and how many of each pattern there are."""
+def _seeds(records: Sequence[Record]) -> str:
+    """How many runs of each pattern there are."""
     seeds: dict[str, set[int]] = {}
     for record in records:
         seeds.setdefault(record["pattern"]["label"], set()).add(record["seed"])
     counts = {label: len(found) for label, found in seeds.items()}
     if len(set(counts.values())) == 1:
-        n = f"n = {next(iter(counts.values()))} seed(s) of each pattern."
-    else:
-        n = f"n = {', '.join(f'{count} of {label}' for label, count in counts.items())}."
-    record = records[0]
-    m, o = record["config"]["model"], record["config"]["optim"]
-    corpus = record["config"]["data"].get("corpus") or "of the user's own"
-    validation, tokens = record["results"]["validation"], record["cost"]["tokens"] / 1e6
-    return (
-        f"{n} Model: {m['n_layer']} layers × {m['n_head']} heads × {m['n_embd']}, context length {m['block_size']}; "
-        f"{o['steps']} steps of {o['batch_size']} sequences ({tokens:,.2f} M tokens), trained in "
-        f"{record['environment']['precision']}. Corpus: {corpus}; validation on "
-        f"{sum(validation['tokens']):,} tokens of {len(validation['documents'])} documents."
-    )
+        return f"n = {next(iter(counts.values()))} seed(s) of each pattern."
+    return f"n = {', '.join(f'{count} of {label}' for label, count in counts.items())}."

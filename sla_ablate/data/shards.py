@@ -81,12 +81,13 @@ class TokenShards:
     """Tokens of the validation split, [N], read-only."""
 
     @classmethod
-    def open(cls, folder: Path) -> TokenShards:
+    def open(cls, folder: str | Path) -> TokenShards:
         """Check and map a prepared folder.
 
         Raises:
             InputError: a file is missing, truncated or altered, or of another schema version.
         """
+        folder = Path(folder)
         manifest = _read_manifest(folder)
         for name, expected in manifest["files"].items():
             _check_file(folder / name, expected)

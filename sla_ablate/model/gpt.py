@@ -83,5 +83,5 @@ class GPT(Transformer):
 
     @classmethod
     def load(cls, folder: str | Path) -> GPT:
-        """The model that `save` wrote to a folder."""
+        """The model that `save` wrote to a folder, or that of a finished run's folder."""
         return checkpoint.load(cls, Path(folder))

@@ -52,7 +52,8 @@ _SHAPE = {
     "seed": _COUNT,
     "pattern": {"name": str, "label": str, "key_source": _TABLE, "value_source": _TABLE},
     "config": {
-        "model": {"block_size": range(1, 2**31)},
+        "model": dict.fromkeys(("n_layer", "n_head", "n_embd", "block_size"), range(1, 2**31)),
+        "data": {},
         "optim": {"steps": range(1, 10**9 + 1), "batch_size": range(1, 10**6 + 1)},
     },
 }

@@ -46,12 +46,13 @@ def check_model(run: Path, record: Record) -> None:
         raise InputError(f"{error.filename} is missing; {AGAIN}") from None
 
 
-def load_model(run: Path) -> GPT:
+def load_model(run: str | Path) -> GPT:
     """The model of a finished run, in evaluation mode.
 
     Raises:
         InputError: the folder is no run's, the run is not done, or its model was changed.
     """
+    run = Path(run)
     record = existing_summary(run)
     if record["state"] != "done":
         raise not_done(run, record)
@@ -59,18 +60,19 @@ def load_model(run: Path) -> GPT:
     return GPT.load(run / CHECKPOINT).eval()
 
 
-def data_of(run: Path) -> TokenShards:
+def data_of(run: str | Path) -> TokenShards:
     """The tokens that the run of a folder was entered with; see `data_of_all`."""
-    (shards,) = data_of_all([run])
+    (shards,) = data_of_all([Path(run)])
     return shards
 
 
-def load_run(run: Path) -> tuple[GPT, Tokenizer]:
+def load_run(run: str | Path) -> tuple[GPT, Tokenizer]:
     """The model of a finished run, in evaluation mode, and the tokenizer that it was trained with.
 
     Raises:
         InputError: as `load_model`, or the tokenizer is of another vocabulary.
     """
+    run = Path(run)
     model, tokenizer = load_model(run), load_tokenizer(run / CHECKPOINT / FILE)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise InputError(

@@ -23,7 +23,7 @@ _LATEX_GREEK = dict(
     )
 )
 _LATEX_COMMANDS = {
-    **{"±": "pm", "×": "times", "·": "cdot", "∞": "infty", "↓": "downarrow", "↑": "uparrow", "→": "to"},
+    **{"±": "pm", "×": "times", "·": "cdot", "∞": "infty", "↓": "downarrow", "↑": "uparrow", "→": "to", "†": "dagger"},
     **{"≤": "le", "≥": "ge", "≈": "approx", **_LATEX_GREEK},
 }
 _LATEX_WORDS = {

@@ -245,7 +245,7 @@ def test_what_was_swept_is_a_column_of_both_tables(sweep, measured):
 def test_the_examples_of_the_readme(sweep, measured):
     analyze(sweep, EFFORT, jobs=1)
     text = (Path(module.__file__).parent / "README.md").read_text()
-    code, worth = re.findall("```python\n(.*?)```", text, re.S)
+    code, _, worth = re.findall("```python\n(.*?)```", text, re.S)  # the one between: test_sweep.py
     names, examples = {}, []
     for statement in ast.parse(code.replace("runs/demo", str(sweep))).body:
         if isinstance(statement, ast.Expr):

@@ -72,6 +72,7 @@ def test_comparison_numbers(sweep):
     test = stats.ttest_rel(losses, [2.00, 2.10, 2.20])
     expected = test.confidence_interval(0.95)
     assert (row["delta_low"], row["delta_high"]) == pytest.approx((expected.low, expected.high))
+    assert row["p"] == pytest.approx(test.pvalue)
     assert row["p_holm"] == pytest.approx(2 * test.pvalue)  # the smaller of two
     assert (row["runs"], row["pairs"]) == (3, 3)
     assert row["pairs_needed"] == 3  # 0.0533 by a standard deviation of 0.0058
@@ -214,9 +215,11 @@ def test_the_legend_says_how_it_was_measured(sweep):
     text = render_markdown(sweep)
     for part in (
         "n = 3 seeds",
-        "context length 256 tokens",
+        "2 layers × 2 heads × 8, context length 256",
+        "3 steps of 1 sequences (1.00 M tokens), trained in bf16-mixed",
+        "Corpus: books; validation on 100 tokens of 3 documents",
         "start token `<|endoftext|>`",
-        "trained in bf16-mixed, scored in float32",
+        "scored in float32",
         "95 % t-intervals over these seed-paired differences",
         "† The interval includes 0",
         "to resolve the observed Δ with power 0.8, were its mean and spread the true ones: about 97 for unresolved.",
@@ -286,7 +289,8 @@ def test_settings_get_a_table_each_named_by_what_differs(record):
             for seed in (0, 1)
         ]
 
-    short, long = {"block_size": 256, "dropout": None}, {"block_size": 512, "dropout": 0.1}
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 8}
+    short, long = {**shape, "block_size": 256, "dropout": None}, {**shape, "block_size": 512, "dropout": 0.1}
     text = render_markdown([*pair("s1", short), *pair("s2", long)])
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == [

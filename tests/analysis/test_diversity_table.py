@@ -8,14 +8,14 @@ import pytest
 from scipy import stats
 
 from analysis.diversity_table import ALL, MEASURES, diversity_table, render_markdown
-from analysis.figures import open_sweep
+from analysis.figures import open_settings
 from analysis.report import write_report
 from sla_ablate.runs.record import write_record
 
 
 @pytest.fixture
 def data(analyzed):
-    (data,) = open_sweep(analyzed).values()
+    (data,) = open_settings(analyzed).values()
     return data
 
 
@@ -90,7 +90,7 @@ def test_the_correlation_with_the_loss_is_over_all_pairs(data, record, monkeypat
 
 def test_a_report_of_an_analyzed_sweep_has_it(analyzed, tmp_path):
     write_report(analyzed, tmp_path)
-    (data,) = open_sweep(analyzed).values()
+    (data,) = open_settings(analyzed).values()
     assert (tmp_path / "diversity.md").read_text() == render_markdown(data)
 
 

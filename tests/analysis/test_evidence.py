@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from analysis.figures import open_sweep, write_figures
+from analysis.figures import open_settings, write_figures
 from sla_ablate.runs.record import read_record, write_record
 
 ERROR = "the training loss is not finite at step 2"
@@ -34,13 +34,13 @@ def diverge(sweep):
 
 def test_a_diverged_run_stands_in_the_table_and_in_no_figure(here, sweep, diverge):
     diverge("skip-s1-s1")
-    report = here("report", str(sweep))
+    report = here("report", str(sweep), "--format", "markdown")
     assert report.returncode == 0
     assert "| 2 (1 diverged) |" in " ".join(report.stdout.split())
     assert "Diverged: 1 of 3 seeds of skip." in report.stdout
     table = pd.read_csv(sweep / "report" / "table.csv").set_index("pattern")
     assert table[["runs", "diverged", "pairs"]].to_numpy().tolist() == [[3, 0, 0], [2, 1, 2]]
-    (data,) = open_sweep(sweep).values()
+    (data,) = open_settings(sweep).values()
     assert len(data.records) == 5
     assert "skip-s1-s1" not in set(data.heads["run"])
     assert "(n = 2)" in (sweep / "report" / "diversity.md").read_text()
@@ -69,7 +69,8 @@ def test_status_counts_and_names_it(here, sweep, diverge):
     diverge("skip-s1-s1")
     for run in sweep.glob("*-s1"):
         record = read_record(run)
-        sizes = {"model": {"block_size": 4}, "optim": {"steps": 9, "batch_size": 1}}
+        model = dict.fromkeys(("n_layer", "n_head", "n_embd", "block_size"), 4)
+        sizes = {"model": model, "data": {}, "optim": {"steps": 9, "batch_size": 1}}
         write_record(run, record | {"config": sizes})
     status = here("status", str(sweep))
     assert status.stdout.splitlines()[-1] == "6 run(s): 5 done, 1 diverged"
@@ -82,9 +83,9 @@ def test_a_run_under_two_names_is_one_in_tables_and_figures(here, sweep, monkeyp
     twin = shutil.copytree(sweep / "skip-s0-s1", sweep / "tables-s0-s1")
     record = read_record(twin)
     write_record(twin, record | {"run_id": twin.name, "pattern": record["pattern"] | {"label": "tables x"}})
-    report = here("report", str(sweep))
+    report = here("report", str(sweep), "--format", "markdown")
     assert report.stdout.count("| skip, also tables x |") == 1
-    (data,) = open_sweep(sweep).values()
+    (data,) = open_settings(sweep).values()
     assert data.ranked == ["baseline", "skip, also tables x"]
     assert set(data.heads["pattern"]) == set(data.ranked)  # which were analyzed before there was a second name
     assert set(data.training()["pattern"]) == set(data.ranked)

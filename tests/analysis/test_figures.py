@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from analysis.comparison import BASELINE
-from analysis.figures import FIGURES, OF_RUNS, open_sweep, render, write_figures
+from analysis.figures import FIGURES, OF_RUNS, open_settings, render, write_figures
 from analysis.figures.attention import N_MIN, divergences, pooled
 from analysis.figures.head_map import classical_scaling
 from analysis.figures.panels import cut_intervals
@@ -41,7 +41,7 @@ FROM_TABLES = [name for name in FIGURES if name not in ("head_map", "attention_g
 
 @pytest.fixture(scope="module")
 def data(analyzed):
-    (data,) = open_sweep(analyzed).values()
+    (data,) = open_settings(analyzed).values()
     return data
 
 
@@ -117,7 +117,7 @@ def test_is_legible(name, data):
 
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_one_run_is_legible(name, with_models):
-    (data,) = open_sweep(with_models, "skip-s1-s1").values()
+    (data,) = open_settings(with_models, "skip-s1-s1").values()
     assert_legible(FIGURES[name](data))
 
 
@@ -274,7 +274,7 @@ def test_long_training_curves_are_thinned_to_means(analyzed, tmp_path):
     for path in folder.glob("*/metrics.jsonl"):
         lines = [json.dumps({"step": step, "loss": step % 2}) for step in range(1, 101)]
         path.write_text("\n".join([*lines, json.dumps({"step": 100, "validation_loss": 2})]))
-    (data,) = open_sweep(folder).values()
+    (data,) = open_settings(folder).values()
     above, _ = FIGURES["training"](data).axes
     for y in line(above, color="#000000", linestyle="-"):
         assert y.tolist() == [0.5] * 50
@@ -293,10 +293,10 @@ def test_one_seed_has_no_intervals_and_no_baseline_no_differences(analyzed, tmp_
     folder = shutil.copytree(analyzed, tmp_path / "sweep")
     for path in folder.glob("*-s[12]-s1"):
         shutil.rmtree(path)
-    (data,) = open_sweep(folder).values()
+    (data,) = open_settings(folder).values()
     assert not len(error_bars(FIGURES["layers"](data).axes[3]))
     shutil.rmtree(folder / "baseline-s0-s1")
-    (data,) = open_sweep(folder).values()
+    (data,) = open_settings(folder).values()
     for name in FROM_TABLES:
         if name != "differences":
             FIGURES[name](data)
@@ -347,7 +347,7 @@ def test_command_line_draws_one_figure_of_one_run(with_models, capsys):
 
 
 def test_head_map_shows_every_head_in_its_layer_and_says_the_stress(with_models):
-    (data,) = open_sweep(with_models).values()
+    (data,) = open_settings(with_models).values()
     figure = FIGURES["head_map"](data)
     assert figure.legends[0].get_title().get_text().startswith("stress 0.")
     own, skip = figure.axes[1].collections  # upper row, the skip pattern

@@ -10,7 +10,7 @@ import pytest
 from made_up_records import ending
 
 from analysis.analyze import Effort, analyze, analyze_run
-from analysis.figures import open_sweep, write_figures
+from analysis.figures import open_settings, write_figures
 from analysis.report import write_report
 from analysis.rescore import rescore
 from analysis.stored import HEADS, RESULT, about_result, faults, read_result, read_table
@@ -129,7 +129,7 @@ def test_a_copy_changes_nothing_in_any_table(sweep, runs, capsys):
     assert capsys.readouterr().err == (
         f"{sweep / runs[0].name}.bak holds the run {runs[0].name}, a copy that is not counted\n"
     )
-    assert len(open_sweep(sweep)) == 1
+    assert len(open_settings(sweep)) == 1
 
 
 def test_measurements_that_were_changed_are_made_again(runs):

@@ -11,7 +11,7 @@ from analysis import analyze as module
 from analysis.analyze import Effort, analyze, analyze_run
 from analysis.figures import FIGURES
 from analysis.figures.head_map import classical_scaling
-from analysis.sweep_data import open_sweep
+from analysis.sweep_data import open_settings
 from sla_ablate import GPT
 from sla_ablate.config.schema import ModelConfig, RunConfig
 from sla_ablate.data.config import DataConfig
@@ -57,7 +57,7 @@ def sweep(tmp_path_factory, small_corpus, record) -> Path:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_is_drawn_or_says_why_not(sweep, name):
-    (data,) = open_sweep(sweep).values()
+    (data,) = open_settings(sweep).values()
     try:
         FIGURES[name](data)
     except InputError as error:

@@ -176,7 +176,7 @@ def test_a_repeated_multirun_trains_nothing(copy, sla, tiny):
 
 @pytest.mark.slow
 def test_a_report(copy, here):
-    report = here("report", "runs/s")
+    report = here("report", "runs/s", "--format", "markdown")
     assert report.returncode == 0, report.stderr
     assert report.stdout.count("\n| ") >= 3
     assert "SLA, distance 2" in report.stdout

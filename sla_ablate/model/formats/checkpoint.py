@@ -20,6 +20,8 @@ from sla_ablate.patterns import SkipPattern
 from sla_ablate.text.words import as_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_OF_A_RUN = "checkpoints"
+"""Where a run's folder has its model."""
 _DIGEST = "weights_sha256"
 _MOST_BYTES = 2**24
 
@@ -40,12 +42,18 @@ def save(model: Transformer, folder: Path) -> None:
 def load(cls: type[Model], folder: Path) -> Model:
     """The model of a folder, in the precision of its weights; no code is run by reading it.
 
+    Args:
+        cls: the model's class.
+        folder: what `save` wrote to, or the folder of a run that has one.
+
     Raises:
         InputError: a file is missing or broken, the weights are not those of config.json, or not finite.
     """
+    if not (folder / CONFIG).exists() and (folder / _OF_A_RUN).is_dir():
+        folder /= _OF_A_RUN
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(f"{folder / name} does not exist; give a folder that GPT.save wrote")
+            raise InputError(f"{folder / name} does not exist; give one that GPT.save wrote, or that of a finished run")
     try:
         config = json.loads(read(folder, CONFIG, _MOST_BYTES))
         digest = config.pop(_DIGEST, None)
