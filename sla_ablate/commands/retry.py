@@ -30,6 +30,6 @@ def run(arguments: list[str]) -> int:
     plan = stored_plan(options.sweep, options.overrides, options.config_dir, options.config_name, options.trust)
     tell_others(plan.left_out)
     code = carry_out_all(plan.runs, plan.hydra, command_line("retry", arguments))
-    tell_after(plan.runs[0].folder.parent, code)
+    tell_after(plan.runs)
     check_all_read(plan.left_out)
     return code

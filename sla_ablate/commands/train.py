@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> int:
     if plan.asked != len(plan.runs):
         print(f"{plan.asked} asked for, ", end="")
     code = carry_out_all(runs, plan.hydra, command)
-    tell_after(runs[0].folder.parent, code)
+    tell_after(runs)
     return code
 
 

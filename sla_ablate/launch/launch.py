@@ -96,9 +96,11 @@ def carry_out_all(
     return 0 if set(states) <= {"done", "running"} else 1
 
 
-def tell_after(sweep: Path, code: int) -> None:
-    """Tell what usually follows a sweep that has ended with an exit code: its report, or another try."""
-    tell_next(sweep, f"{'retry' if code else 'report'} {short(sweep)}")
+def tell_after(runs: Sequence[Run]) -> None:
+    """Tell what usually follows runs of a sweep: its report, or another try of those that have not ended."""
+    sweep = runs[0].folder.parent
+    ended = all(ledger.state_of(run.folder) in (*FINAL, "running") for run in runs)
+    tell_next(sweep, f"{'report' if ended else 'retry'} {short(sweep)}")
 
 
 def _prints_elsewhere(hydra: DictConfig) -> bool:

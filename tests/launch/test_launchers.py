@@ -51,10 +51,10 @@ def test_every_launcher_of_ours_names_what_it_needs():
 @pytest.mark.slow
 def test_submitit_leaves_the_ledger_in_force(sla):
     code, output = sla("train", "hydra/launcher=slurm_local", code=ODD_SEEDS_FAIL)
-    assert (code, output.splitlines()[-1]) == (1, "2 done, 2 failed"), output
+    assert (code, output.splitlines()[-2]) == (1, "2 done, 2 failed"), output
     assert output.count("\nbaseline-s1-") == output.count("\nsla-d1-h3-s1-") == 1
     code, output = sla("train", "hydra/launcher=slurm_local")
-    assert (code, output.splitlines()[-1]) == (0, "4 done"), output
+    assert (code, output.splitlines()[-2]) == (0, "4 done"), output
     assert sorted(sla.states()) == [("done", 1), ("done", 1), ("done", 2), ("done", 2)]
 
 
@@ -62,10 +62,10 @@ def test_submitit_leaves_the_ledger_in_force(sla):
 def test_one_signal_lets_the_runs_of_ray_save_and_the_ledger_stays_in_force(sla, tmp_path):
     sweep = sla.start("train", *RAY, code=SAVING, **RAY_ENVIRONMENT)
     output = sla.interrupt(sweep, when_up=2)
-    assert (sweep.returncode, output.splitlines()[-1]) == (130, "2 waiting, 2 interrupted"), output
+    assert (sweep.returncode, output.splitlines()[-2]) == (130, "2 waiting, 2 interrupted"), output
     assert [path.read_text() for path in tmp_path.glob("runs/s/*/run.log")] == ["saved\n"] * 2
     code, output = sla("train", *RAY, code=ODD_SEEDS_FAIL, **RAY_ENVIRONMENT)
-    assert (code, output.splitlines()[-1]) == (1, "2 done, 2 failed"), output
+    assert (code, output.splitlines()[-2]) == (1, "2 done, 2 failed"), output
     assert output.count("\nbaseline-s1-") == output.count("\nsla-d1-h3-s1-") == 1
     assert sorted(attempt for _, attempt in sla.states()) == [1, 1, 2, 2]
 
@@ -109,7 +109,7 @@ def test_slurm_is_given_an_array_of_jobs_and_requeues_those_it_preempts(sla, slu
     code, output = sla(
         "train", "hydra/launcher=slurm", *options, code=f"from pathlib import Path\n{preempted}", **environment
     )
-    assert (code, output.splitlines()[-1]) == (0, "4 done"), output + (folder / "asked").read_text()
+    assert (code, output.splitlines()[-2]) == (0, "4 done"), output + (folder / "asked").read_text()
     flags = [line for line in (folder / "script").read_text().splitlines() if line.startswith("#SBATCH")]
     for flag in ("array=0-3%3", "partition=gpu", "gpus-per-node=1", "cpus-per-task=2", "time=240", "signal=USR2@120"):
         assert f"#SBATCH --{flag}" in flags
