@@ -205,7 +205,7 @@ def test_parallel_launcher_gives_the_same_results(sla, tmp_path, trained, tiny, 
     options = ["hydra/launcher=local", "hydra.job.chdir=true"]
     parallel = sla("train", "-m", *tiny, relative, "pattern=baseline", "seed=0,1", *options)
     assert parallel.returncode == 0, parallel.stderr
-    assert parallel.stderr == ""
+    assert parallel.stderr == "runs/default; next: sla-ablate report runs/default\n"
     one = [
         record for record in read_sweep(trained[0] / "runs" / "s").records if record["pattern"]["label"] == "baseline"
     ]
