@@ -9,8 +9,8 @@ from sla_ablate.commands._arguments import Parser, add_hydra_options, add_trust
 USAGE = "SWEEP [--trust] [--config-dir DIR] [--config-name NAME] [OVERRIDES…]"
 
 _OVERRIDES = (
-    "limits.KEY=VALUE, trainer.KEY=VALUE (but the precision), logger=NAME, logger.KEY=VALUE; of Hydra's own "
-    "hydra/launcher=NAME, hydra.launcher.KEY=VALUE"
+    "limits.KEY=VALUE, trainer.KEY=VALUE (but the precision), logger=NAME, logger.KEY=VALUE, data.path=PATH; of "
+    "Hydra's own hydra/launcher=NAME, hydra.launcher.KEY=VALUE"
 )
 
 

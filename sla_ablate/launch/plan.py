@@ -19,7 +19,7 @@ from sla_ablate.data.shards import TokenShards, prepare, prepared
 from sla_ablate.errors import InputError
 from sla_ablate.files import check_inside, without_dots
 from sla_ablate.patterns import SkipPattern
-from sla_ablate.runs.data import finder
+from sla_ablate.runs.data import finder, prepare_from
 from sla_ablate.runs.identity import identify, run_folder
 from sla_ablate.runs.ledger import check_folder
 from sla_ablate.runs.record import FINAL, Record, read_config, read_summary
@@ -129,6 +129,8 @@ def stored_plan(
             setattr(getattr(config, section), name, getattr(getattr(asked, section), name))
         if not trust:
             check_trusted(folder / "config.yaml", replace(config, logger=LoggerConfig()) if own_logger else config)
+    if ("data", "path") in changed and (path := asked.data.path) is not None:
+        prepare_from(path, [run.folder for run in found.runs if run.record["state"] not in FINAL])
     data_of = finder(may_prepare=trust)
     runs = []
     for stored in found.runs:
@@ -161,10 +163,13 @@ def _changed(overrides: Sequence[str]) -> list[tuple[str, str]]:
         section, _, name = key.partition(".")
         if key.startswith("hydra"):
             continue
+        if key == "data.path":  # where the same data lie now
+            changed.append(("data", "path"))
+            continue
         if section not in _NO_IDENTITY or key == "trainer.precision":
             raise InputError(
                 f"{override!r} would change stored runs; allowed: {'.…=…, '.join(_NO_IDENTITY)}.…=… but the precision, "
-                "logger=…, hydra/launcher=… and hydra.launcher.…=…"
+                "data.path=…, logger=…, hydra/launcher=… and hydra.launcher.…=…"
             )
         names = [name.split(".")[0]] if name else [each.name for each in fields(_NO_IDENTITY[section])]
         changed += [(section, each) for each in names if each != "precision"]

@@ -16,6 +16,7 @@ import yaml
 from sla_ablate import commands
 from sla_ablate.files import claim
 from sla_ablate.launch.plan import stored_plan
+from sla_ablate.runs.record import read_record, write_record
 from sla_ablate.runs.sweep import read_sweep
 
 TINY = [
@@ -466,6 +467,11 @@ def test_a_corpus_that_lies_elsewhere_now_is_told_by_data_path(copy, here, small
     done = here("verify", "runs/s", "--runs", "1", f"data.path={moved}")
     assert done.returncode == 0, done.stderr
     assert "again, to the bit" in done.stdout
+    failed = next(path for path in copy.glob("runs/s/*/record.json")).parent
+    write_record(failed, {**read_record(failed), "state": "failed", "error": "no luck"})
+    done = start(copy, "retry", "runs/s", f"data.path={moved}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 done" in done.stdout
     Path(moved).unlink()
     (copy / "runs/s").rename(copy / "runs/renamed")
     done = here("retry", "runs/renamed")  # which needs no corpus, for nothing is left to do
