@@ -25,6 +25,8 @@ from sla_ablate.data.shards import TokenShards, prepare
 from sla_ablate.runs import ledger
 from sla_ablate.text import telling
 
+os.environ.pop("COLUMNS", None)  # which pytest's own processes set: what is shown is as wide as it need be
+
 # Examples may take as long as they like: how long depends on what else the machine does.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")

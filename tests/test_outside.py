@@ -100,7 +100,7 @@ def test_the_readme_as_written(outside, capsys):
     of_heads = heads[(heads["metric"] == "self_attention") & heads["head"].notna() & heads["position"].isna()]
     assert len(of_heads) == 2 * 3 * 2
     assert {path.name for path in (outside / "runs/mine/figures").iterdir()} == {
-        f"self_attention.{suffix}" for suffix in ("svg", "pdf", "png")
+        f"self_attention.{suffix}" for suffix in ("svg", "pdf", "png", "txt")
     }
 
     told = refused(capsys, "figure", "my_package.readers:paragraphs", "runs/mine")

@@ -118,7 +118,7 @@ def test_results_that_were_changed_are_named_and_the_other_run_is_told(sweep, ru
         path.write_text(text[:place] + ("7" if text[place] != "7" else "8") + text[place + 1 :])
         report = write_report(sweep)
         assert report.faults == [f"{path} was changed since the run wrote it; restore it, or {AGAIN}"]
-        assert report.text.count("\n| ") >= 1
+        assert report.files["table.md"].count(b"\n| ") >= 1
 
 
 def test_a_copy_changes_nothing_in_any_table(sweep, runs, capsys):

@@ -112,7 +112,7 @@ def test_a_sweep_on_a_terminal(sla, on_a_terminal, tmp_path):
         re.match(r"baseline-s0-\w+ +[━╸╺]+ step 3/\d+  loss 2.500  8 tokens/s  [\d:]+ left", line) for line in now
     )
     (tmp_path / "go").touch()
-    read_until(b"3 done, 1 failed")
+    read_until(b"next: sla-ablate retry runs/s")
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 1
     os.close(terminal)
     assert output.count(b"4/4 runs, 1 failed") >= 1
