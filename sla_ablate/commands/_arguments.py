@@ -114,6 +114,11 @@ def add_selection(parser: Parser) -> None:
         help="patterns to show, in this order, by label, name or the beginning of run ids; the baseline, to which all "
         "differences are, stays",
     )
+    add_where(parser)
+
+
+def add_where(parser: Parser) -> None:
+    """Have a parser know what a key of the chosen runs' configuration has to be."""
     parser.add_argument(
         "--where",
         action="append",

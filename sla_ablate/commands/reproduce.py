@@ -158,7 +158,7 @@ def _collect(work: Work) -> None:
     for run in ended:
         record = read_record(run.folder)
         assert record is not None
-        curve = training_curve(run.folder / "metrics.jsonl")
+        curve = training_curve(run.folder, record)
         lines.append(line_of(record, run.data_digest, heads_of(run.folder), curve))
     append_lines(work.folder / FILE, [*there, *lines])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sla_ablate.commands._arguments import Parser
+from sla_ablate.commands._arguments import Parser, add_where
 from sla_ablate.errors import InputError
 
 USAGE = "[SWEEP|RUN] [--state STATE] [--where KEY=VALUE] [--watch] [--json]"
@@ -19,13 +19,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--state", action="append", default=[], choices=URGENT, help="only runs in this state; may be given again"
     )
-    parser.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only runs that have this value, such as optim.lr=0.001; may be given again",
-    )
+    add_where(parser)
     parser.add_argument("--watch", action="store_true", help="again every two seconds, until nothing is ahead")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

@@ -16,6 +16,7 @@ from typing import Any
 
 from sla_ablate.errors import InputError
 from sla_ablate.files import naming
+from sla_ablate.runs.metrics import read_metrics
 
 FILE = "runs.jsonl"
 Line = dict[str, Any]
@@ -68,9 +69,9 @@ def _totals(validation: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def training_curve(metrics: Path) -> list[tuple[int, float | None]]:
-    """Steps with the training loss there, some `_POINTS` of those that a `metrics.jsonl` has."""
-    logged = [json.loads(text) for text in metrics.read_text(encoding="utf-8").splitlines()]
+def training_curve(run: Path, record: Mapping[str, Any]) -> list[tuple[int, float | None]]:
+    """Steps with the training loss there, some `_POINTS` of those that a run has logged."""
+    logged, _ = read_metrics(run, record)
     points = [(line["step"], line["loss"]) for line in logged if "loss" in line]
     return points[:: -(-len(points) // _POINTS) or 1]
 

@@ -5,13 +5,15 @@ A file that a digest was found to hold for is remembered by its size, time and i
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sla_ablate.errors import InputError
-from sla_ablate.files import digest_of, opened
+from sla_ablate.files import digest_of, opened, read
 
 AGAIN = "move the folder away to have the run again"
 """Advice that loses nothing."""
@@ -62,6 +64,26 @@ def check(folder: Path, expected: Mapping[str, str]) -> None:
     for name, value in expected.items():
         if digest(folder, name) != value:
             raise changed(folder / name)
+
+
+def read_as_recorded(run: Path, name: str, most: int, record: Mapping[str, Any]) -> bytes:
+    """The contents of a file of a run's, held against its digest if the record has one.
+
+    Args:
+        run: its folder.
+        name: of the file.
+        most: bytes that it may have.
+        record: of the run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is no file, too long, or was changed since the run ended.
+    """
+    contents = read(run, name, most)
+    expected = record.get("digests", {}).get(name)
+    if expected is not None and hashlib.sha256(contents).hexdigest() != expected:
+        raise changed(run / name)
+    return contents
 
 
 def changed(path: Path) -> InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sla_ablate.errors import InputError
-from sla_ablate.files import opened, read
-from sla_ablate.runs.digests import changed
+from sla_ablate.files import opened
+from sla_ablate.runs.digests import read_as_recorded
 from sla_ablate.text.shape import check
 
 METRICS = "metrics.jsonl"
@@ -33,12 +32,9 @@ def read_metrics(run: Path, record: Mapping[str, Any]) -> tuple[list[Line], list
         InputError: they are missing, no file, too long, or were changed since the run ended.
     """
     try:
-        contents = read(run, METRICS, _MOST_BYTES)
+        contents = read_as_recorded(run, METRICS, _MOST_BYTES, record)
     except FileNotFoundError:
         raise InputError(f"{run / METRICS} is missing") from None
-    expected = record.get("digests", {}).get(METRICS)
-    if expected is not None and hashlib.sha256(contents).hexdigest() != expected:
-        raise changed(run / METRICS)
     lines, others = [], []
     for n, text in enumerate(contents.split(b"\n")[:-1], 1):
         line = _metrics(text)

@@ -21,7 +21,7 @@ from sla_ablate.config.bounds import check_numbers
 from sla_ablate.config.schema import RunConfig
 from sla_ablate.errors import InputError
 from sla_ablate.files import check_inside, read, replace_file
-from sla_ablate.runs.digests import AGAIN, changed
+from sla_ablate.runs.digests import AGAIN, read_as_recorded
 from sla_ablate.runs.identity import SCHEMA
 from sla_ablate.text.sealed import seal, unseal
 from sla_ablate.text.shape import Each, OrNone, Shape, check
@@ -153,13 +153,9 @@ def _read(run: Path) -> tuple[Record | None, bytes | None]:
         return record, None
     _check(run / _RECORD, record, _DONE)
     try:
-        results = read(run, _RESULTS, _MOST_BYTES_OF_RESULTS)
+        return record, read_as_recorded(run, _RESULTS, _MOST_BYTES_OF_RESULTS, record)
     except FileNotFoundError:
         raise InputError(f"{run} is done but has no {_RESULTS}; {AGAIN}") from None
-    expected = record.get("digests", {}).get(_RESULTS)
-    if expected is not None and hashlib.sha256(results).hexdigest() != expected:
-        raise changed(run / _RESULTS)
-    return record, results
 
 
 def _checked(path: Path, text: bytes, shape: Shape) -> dict[str, Any]:
